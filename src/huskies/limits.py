@@ -1,0 +1,81 @@
+"""Every limit of the product, each with its reason. Times are seconds unless the name says otherwise."""
+
+from __future__ import annotations
+
+from typing import Final
+
+# --- text (SPEC 6) ---------------------------------------------------------------------------------
+STORY_ID_MAX: Final = 256
+STORY_NAME_MAX: Final = 1_024
+REASON_MAX: Final = 16_384
+STAGE_MAX: Final = 64
+AGENT_NAME_MAX: Final = 256
+PROJECT_NAME_MAX: Final = 64
+# The last moment an ECMAScript Date can hold: a dashboard must be able to show every accepted time.
+TIMESTAMP_MS_MAX: Final = 8_640_000_000_000_000
+
+# --- relay protocol (SPEC 5) -----------------------------------------------------------------------
+FRAME_BYTES_MAX: Final = 1 << 20
+BATCH_EVENTS_MAX: Final = 1_000
+# Room for the frame around the events, so that a full batch stays under FRAME_BYTES_MAX.
+BATCH_BYTES_MAX: Final = FRAME_BYTES_MAX - 4_096
+MAX_IN_FLIGHT: Final = 5_000
+EPOCH_HEX_MIN: Final = 16
+EPOCH_HEX_MAX: Final = 64
+# `previous` names the epochs since the gateway last knew the sled; a sled that opened more than this
+# without ever being welcomed is broken.
+PREVIOUS_EPOCHS_MAX: Final = 1_000
+PING_INTERVAL: Final = 15.0
+SILENCE_LIMIT: Final = 45.0
+GREETING_LIMIT: Final = 10.0
+ACK_LIMIT: Final = 30.0
+CLOSE_LIMIT: Final = 1.0
+
+# --- reconnecting (SPEC 3) -------------------------------------------------------------------------
+BACKOFF_FIRST: Final = 1.0
+BACKOFF_MAX: Final = 60.0
+# A quarter to each side: a thousand sleds that lost the same gateway return over half a second at
+# first, and over 24 s once the delay is at its longest.
+BACKOFF_JITTER: Final = 0.25
+
+# --- join tokens (SPEC 4) --------------------------------------------------------------------------
+JOIN_TOKEN_BYTES: Final = 32
+JOIN_TOKEN_LIFETIME: Final = 60.0
+# Each outstanding token costs about 200 bytes; ten thousand sleds returning at once need one each.
+JOIN_TOKENS_MAX: Final = 50_000
+
+# --- the log ---------------------------------------------------------------------------------------
+# One row of the log. Small enough that reading one event decodes little, large enough that a row's
+# overhead vanishes.
+BLOCK_EVENTS_MAX: Final = 256
+# One commit: bounds how long an ack can wait behind other sleds' events.
+COMMIT_EVENTS_MAX: Final = 10_000
+COMMIT_BYTES_MAX: Final = 8 << 20
+# Accepted but not yet committed, over all sleds; beyond it the gateway stops reading from sockets.
+PENDING_EVENTS_MAX: Final = 100_000
+PENDING_BYTES_MAX: Final = 64 << 20
+
+# --- readers ---------------------------------------------------------------------------------------
+PAGE_EVENTS_MAX: Final = 1_000
+PAGE_EVENTS_DEFAULT: Final = 100
+# How many events one request may look at before it answers with what it has and a `next`.
+SCAN_EVENTS_MAX: Final = 200_000
+STREAM_ID_INTERVAL: Final = 15.0
+# A reader that takes nothing for this long is disconnected; it resumes from its cursor.
+SLOW_READER_LIMIT: Final = 10.0
+# Recent events kept in memory for live readers; older ones are read from the log.
+RECENT_EVENTS_MAX: Final = 50_000
+RECENT_BYTES_MAX: Final = 32 << 20
+
+# --- the sled --------------------------------------------------------------------------------------
+SUBSCRIBER_QUEUE_MAX: Final = 1_000
+FRONT_MATTER_BYTES_MAX: Final = 64 << 10
+# How long, and how many, acknowledged events stay in the outbox: pollers read them, and a gateway
+# that was restored from a backup asks for them again.
+KEEP_ACKED_MS: Final = 7 * 24 * 3_600_000
+KEEP_ACKED_EVENTS: Final = 100_000
+EVENT_BODY_BYTES_MAX: Final = 256 << 10
+RECENT_POLL_EVENTS_MAX: Final = 10_000
+
+# --- the processes ---------------------------------------------------------------------------------
+SHUTDOWN_LIMIT: Final = 5.0

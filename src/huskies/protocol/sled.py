@@ -1,0 +1,264 @@
+"""The sled's side of one `huskies.relay.v2` session: decides, and touches nothing.
+
+A shell feeds it what happened (`receive`, `recorded`, `tick`, …) together with the time, carries out the
+effects it gets back in order, and brings it events when `wants` says so. After an `End` or `OpenEpoch` the
+session is over; what the outbox then holds decides how the next one begins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from enum import Enum, auto
+
+import msgspec
+
+from huskies import limits
+from huskies.protocol import wire
+from huskies.protocol.effects import (
+    Accepted,
+    Acked,
+    End,
+    OpenEpoch,
+    Ping,
+    Send,
+    SetBarrier,
+    SledEffect,
+    TakeSnapshot,
+)
+
+
+class OutboxView(msgspec.Struct, frozen=True, kw_only=True):
+    """What the outbox holds when a session begins.
+
+    Everything from `oldest` to `last_seq` is held; `acked` is the newest acknowledged. Nothing from `barrier`
+    on may be sent in this epoch (None: no barrier), and the event there is skipped if `barrier_set_aside`.
+    """
+
+    project: str
+    sled_id: str
+    epoch: str
+    last_seq: int
+    acked: int
+    oldest: int
+    barrier: int | None = None
+    barrier_set_aside: bool = False
+    previous: tuple[wire.PreviousEpoch, ...] = ()
+
+
+class Want(msgspec.Struct, frozen=True):
+    """Read events from the outbox: from `first_seq` on, at most `count`, and hand them to `fetched`."""
+
+    first_seq: int
+    count: int
+
+
+class _State(Enum):
+    AWAIT_CHALLENGE = auto()
+    AWAIT_WELCOME = auto()
+    OPEN = auto()
+    OVER = auto()
+
+
+class SledSession:
+    """One session; `sign` is the sled's key (bytes → 64-byte Ed25519 signature), `now` is monotonic seconds."""
+
+    def __init__(self, outbox: OutboxView, sign: Callable[[bytes], bytes], now: float) -> None:
+        self._outbox = outbox
+        self._sign = sign
+        self._state = _State.AWAIT_CHALLENGE
+        self._last_seq = outbox.last_seq
+        self._barrier = outbox.barrier
+        self._barrier_set_aside = outbox.barrier_set_aside
+        self._acked = outbox.acked
+        self._sent = outbox.acked
+        self._window = 0
+        self._snapshot_due = True
+        self._step_at = now
+        self._heard_at = now
+        self._pinged_at = now
+        self._progress_at = now
+        self.gateway_id = ""
+        self.refused_code = ""
+
+    @property
+    def accepted(self) -> bool:
+        """Whether the gateway has welcomed this session."""
+        return self._window > 0
+
+    @property
+    def in_flight(self) -> int:
+        """How many events were sent in this session and not acknowledged."""
+        return self._sent - self._acked
+
+    # --- what happened -----------------------------------------------------------------------------
+
+    def receive(self, data: bytes | str, now: float) -> list[SledEffect]:
+        """A text frame came."""
+        self._heard_at = now
+        if self._state is _State.OVER:
+            return []
+        try:
+            frame = wire.decode_from_gateway(data)
+        except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+            return self._end(wire.CLOSE_POLICY, f"the gateway sent a frame that is none: {error}")
+        match frame:
+            case wire.Refused():
+                return self._refused(frame)
+            case wire.Challenge() if self._state is _State.AWAIT_CHALLENGE:
+                return self._challenged(frame, now)
+            case wire.Welcome() if self._state is _State.AWAIT_WELCOME:
+                return self._welcomed(frame, now)
+            case wire.Ack() if self._state is _State.OPEN:
+                return self._on_ack(frame.seq, now)
+            case _:
+                return self._end(wire.CLOSE_POLICY, "the gateway sent a frame out of turn")
+
+    def heard(self, now: float) -> None:
+        """A ping or pong came."""
+        self._heard_at = now
+
+    def recorded(self, last_seq: int) -> None:
+        """The outbox now holds events up to `last_seq`."""
+        self._last_seq = max(self._last_seq, last_seq)
+
+    def stories_changed(self) -> list[SledEffect]:
+        """Stories appeared or vanished without an event: the snapshot is due again."""
+        self._snapshot_due = True
+        return self._when_settled()
+
+    def tick(self, now: float) -> list[SledEffect]:
+        """Time passed; call it about once a second."""
+        if self._state is _State.OVER:
+            return []
+        if self._state is not _State.OPEN and now - self._step_at > limits.GREETING_LIMIT:
+            return self._end(wire.CLOSE_POLICY, "the gateway did not go on with the greeting")
+        if now - self._heard_at > limits.SILENCE_LIMIT:
+            return self._end(wire.CLOSE_POLICY, "the gateway has gone silent")
+        if self.in_flight and now - self._progress_at > limits.ACK_LIMIT:
+            return self._end(wire.CLOSE_POLICY, "the gateway acknowledges nothing")
+        if now - self._pinged_at >= limits.PING_INTERVAL:
+            self._pinged_at = now
+            return [Ping()]
+        return []
+
+    # --- events out --------------------------------------------------------------------------------
+
+    def wants(self) -> Want | None:
+        """What to read from the outbox next; None while there is nothing that may be sent."""
+        if self._state is not _State.OPEN:
+            return None
+        end = self._last_seq if self._barrier is None else min(self._last_seq, self._barrier - 1)
+        count = min(end - self._sent, self._window - self.in_flight, limits.BATCH_EVENTS_MAX)
+        return Want(self._sent + 1, count) if count > 0 else None
+
+    def fetched(self, first_seq: int, events: Sequence[bytes], now: float) -> list[SledEffect]:
+        """Events read from the outbox, each as JSON, in answer to `wants`; sends as many as one frame holds."""
+        if self._state is not _State.OPEN or first_seq != self._sent + 1 or not events:
+            return []
+        batch: list[bytes] = []
+        size = 0
+        for event in events:
+            size += len(event) + 1
+            if batch and size > limits.BATCH_BYTES_MAX:
+                break
+            batch.append(event)
+        if not self.in_flight:
+            self._progress_at = now
+        self._sent += len(batch)
+        return [Send(wire.encode_events(first_seq, batch))]
+
+    def snapshot_taken(self, seq: int, stories: Sequence[wire.SnapshotStory]) -> list[SledEffect]:
+        """Where the stories stand as of `seq`; sent if nothing was recorded or sent since."""
+        self.recorded(seq)
+        if not self._settled():
+            return []
+        self._snapshot_due = False
+        return [Send(wire.encode(wire.Snapshot(seq=seq, stories=list(stories))))]
+
+    # --- steps -------------------------------------------------------------------------------------
+
+    def _challenged(self, frame: wire.Challenge, now: float) -> list[SledEffect]:
+        view = self._outbox
+        self.gateway_id = frame.gateway_id
+        signature = self._sign(
+            wire.signed_text(
+                gateway_id=frame.gateway_id,
+                nonce=frame.nonce,
+                project=view.project,
+                sled_id=view.sled_id,
+                epoch=view.epoch,
+            )
+        )
+        self._state = _State.AWAIT_WELCOME
+        self._step_at = now
+        hello = wire.Hello(
+            project=view.project,
+            sled_id=view.sled_id,
+            epoch=view.epoch,
+            last_seq=view.last_seq,
+            signature=signature.hex(),
+            previous=list(view.previous),
+        )
+        return [Send(wire.encode(hello))]
+
+    def _welcomed(self, frame: wire.Welcome, now: float) -> list[SledEffect]:
+        view = self._outbox
+        self._state = _State.OPEN
+        self._window = frame.max_in_flight
+        self._progress_at = now
+        effects: list[SledEffect] = [Accepted()]
+        if frame.last_seq < view.last_seq and frame.last_seq + 1 < view.oldest:
+            # The gateway lost what this outbox no longer holds; what is still held begins a new history.
+            return [*effects, *self._open_epoch(view.oldest, "the gateway asks for events no longer held")]
+        if frame.last_seq > view.last_seq and self._barrier is None:
+            # The gateway holds a history that this outbox does not know: it is an older copy. What was
+            # never acknowledged is still compared under this epoch, what comes later is not part of it.
+            self._barrier = view.last_seq + 1
+            reason = f"the gateway holds {frame.last_seq} events and the outbox {view.last_seq}"
+            effects.append(SetBarrier(self._barrier, set_aside=False, reason=reason))
+        # Events acknowledged earlier that the gateway no longer has are sent again.
+        self._acked = self._sent = min(view.acked, frame.last_seq)
+        return [*effects, *self._when_settled()]
+
+    def _on_ack(self, seq: int, now: float) -> list[SledEffect]:
+        # A gateway may know more of this epoch than was sent in this session: that much was not compared.
+        seq = min(seq, self._sent)
+        if seq <= self._acked:
+            return []
+        self._acked = seq
+        self._progress_at = now
+        return [Acked(seq), *self._when_settled()]
+
+    def _when_settled(self) -> list[SledEffect]:
+        if self._barrier is not None and self._state is _State.OPEN and self._acked >= self._barrier - 1:
+            return self._open_epoch(
+                self._barrier + self._barrier_set_aside, "what may be delivered under the old epoch was"
+            )
+        return [TakeSnapshot()] if self._snapshot_due and self._settled() else []
+
+    def _settled(self) -> bool:
+        return self._state is _State.OPEN and self._barrier is None and self._acked == self._last_seq
+
+    def _refused(self, frame: wire.Refused) -> list[SledEffect]:
+        self.refused_code = frame.code
+        reason = f"the gateway refused: {frame.code}: {frame.reason}"
+        seq = frame.seq
+        if self._state is not _State.OPEN or seq is None or not self._acked < seq <= self._sent:
+            return self._end(wire.CLOSE_POLICY, reason)
+        if frame.code == wire.CONFLICT:
+            # The gateway holds something else at `seq`, so it holds, compared and equal, all before it.
+            return [Acked(seq - 1), *self._open_epoch(seq, reason)]
+        if frame.code == wire.INVALID:
+            self._barrier, self._barrier_set_aside = seq, True
+            effects: list[SledEffect] = [SetBarrier(seq, set_aside=True, reason=reason)]
+            if self._acked == seq - 1:
+                return [*effects, *self._open_epoch(seq + 1, reason)]
+            return [*effects, *self._end(wire.CLOSE_POLICY, reason)]
+        return self._end(wire.CLOSE_POLICY, reason)
+
+    def _open_epoch(self, carry_from: int, reason: str) -> list[SledEffect]:
+        return [OpenEpoch(carry_from, reason), *self._end(wire.CLOSE_POLICY, reason)]
+
+    def _end(self, close_code: int, reason: str) -> list[SledEffect]:
+        self._state = _State.OVER
+        return [End(close_code, reason)]
