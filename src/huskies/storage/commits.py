@@ -1,0 +1,92 @@
+"""Group commit: jobs from the event loop are carried out by one thread, many to a transaction.
+
+One thread is the only writer of its store, so commits are serialised by construction and the event loop never
+waits for a disk. A job counts as done only when `deliver` reports it, after the commit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Sequence
+from queue import Empty, SimpleQueue
+from typing import Generic, TypeVar
+
+from huskies.errors import StoreError
+
+Job = TypeVar("Job")
+Result = TypeVar("Result")
+
+
+class CommitThread(Generic[Job, Result]):
+    """Carries out jobs in order.
+
+    `commit` runs in the thread, in one transaction for all the jobs it is given, and returns a result for
+    each once they are durable. `deliver` then runs in the event loop with the same jobs and results. If
+    `commit` raises, nothing of it counts: `failed` runs in the event loop with a `StoreError`, and no further
+    job is taken. `cost` weighs a job; the jobs of one commit weigh at most `max_cost` (a single job may weigh
+    more).
+    """
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        commit: Callable[[Sequence[Job]], Sequence[Result]],
+        deliver: Callable[[Sequence[Job], Sequence[Result]], None],
+        failed: Callable[[StoreError], None],
+        cost: Callable[[Job], int],
+        max_cost: int,
+    ) -> None:
+        self._commit = commit
+        self._deliver = deliver
+        self._failed = failed
+        self._cost = cost
+        self._max_cost = max_cost
+        self._jobs: SimpleQueue[Job | None] = SimpleQueue()
+        self._loop = asyncio.get_running_loop()
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
+
+    def submit(self, job: Job) -> None:
+        """Hand over a job; after `stop` or a failure it is never carried out."""
+        self._jobs.put(job)
+
+    async def stop(self) -> None:
+        """Carry out what was submitted, deliver it, and end the thread."""
+        self._jobs.put(None)
+        await asyncio.to_thread(self._thread.join)
+        # The last delivery was scheduled before the thread ended; let it run.
+        await asyncio.sleep(0)
+
+    def _run(self) -> None:
+        more = True
+        while more:
+            jobs, more = self._next_jobs()
+            if jobs and not self._carry_out(jobs):
+                return
+
+    def _next_jobs(self) -> tuple[list[Job], bool]:
+        job = self._jobs.get()
+        jobs: list[Job] = []
+        cost = 0
+        while job is not None:
+            jobs.append(job)
+            cost += self._cost(job)
+            if cost >= self._max_cost:
+                return jobs, True
+            try:
+                job = self._jobs.get_nowait()
+            except Empty:
+                return jobs, True
+        return jobs, False
+
+    def _carry_out(self, jobs: list[Job]) -> bool:
+        try:
+            results = self._commit(jobs)
+        except Exception as error:  # noqa: BLE001 - whatever it was, nothing of it may be acknowledged
+            problem = error if isinstance(error, StoreError) else StoreError(f"{error}")
+            self._loop.call_soon_threadsafe(self._failed, problem)
+            return False
+        self._loop.call_soon_threadsafe(self._deliver, jobs, results)
+        return True

@@ -1,0 +1,47 @@
+"""SQLite as Huskies uses it: one connection writes and alone checkpoints, the others only read.
+
+SQLite before 3.51.3 can damage a WAL that several connections write and checkpoint at once; with a single
+writer that alone checkpoints it cannot happen, whichever version Python brings.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+from typing import Literal
+
+from huskies.errors import ConfigError
+
+Durability = Literal["FULL", "OFF"]
+
+
+def open_writer(path: Path, schema: str, version: int, durability: Durability = "FULL") -> sqlite3.Connection:
+    """The connection that writes, with the schema laid out; usable from any one thread at a time.
+
+    `FULL` fsyncs every commit; `OFF` is for what can be rebuilt. Raises `ConfigError` where the file cannot
+    be used or was written by a newer version.
+    """
+    try:
+        connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        connection.execute("PRAGMA locking_mode = NORMAL")
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute(f"PRAGMA synchronous = {durability}")
+        found = connection.execute("PRAGMA user_version").fetchone()[0]
+        if found == 0:
+            connection.executescript(f"BEGIN; {schema}; PRAGMA user_version = {version}; COMMIT")
+    except sqlite3.Error as error:
+        raise ConfigError(str(path), f"cannot be used as a store: {error}") from None
+    if found > version:
+        connection.close()
+        raise ConfigError(str(path), f"written by a newer Huskies (format {found}, this one reads {version})")
+    return connection
+
+
+def open_reader(path: Path) -> sqlite3.Connection:
+    """A connection that only reads, and never checkpoints."""
+    connection = sqlite3.connect(
+        f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None, check_same_thread=False
+    )
+    connection.execute("PRAGMA query_only = ON")
+    connection.execute("PRAGMA wal_autocheckpoint = 0")
+    return connection
