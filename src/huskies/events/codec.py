@@ -27,9 +27,9 @@ from huskies.events.model import (
 )
 
 _encoder = msgspec.json.Encoder()
-_status = msgspec.json.Decoder(StatusEvent)
-_stored = msgspec.json.Decoder(StoredEvent)
-_relayed = msgspec.json.Decoder(RelayedEvent)
+_status: msgspec.json.Decoder[StatusEvent] = msgspec.json.Decoder(StatusEvent)
+_stored: msgspec.json.Decoder[StoredEvent] = msgspec.json.Decoder(StoredEvent)
+_relayed: msgspec.json.Decoder[RelayedEvent] = msgspec.json.Decoder(RelayedEvent)
 _batch = msgspec.json.Decoder(list[RelayedEvent])
 _raw_batch = msgspec.json.Decoder(list[msgspec.Raw])
 
@@ -99,9 +99,10 @@ def decode_v1(data: bytes | str) -> StoredEvent:
             for key, limit in (("story_name", limits.STORY_NAME_MAX), ("reason", limits.REASON_MAX)):
                 if isinstance(fields.get(key), str):
                     fields[key] = shorten(fields[key], limit)
-        return msgspec.convert(fields, StoredEvent)
+        event: StoredEvent = msgspec.convert(fields, StoredEvent)
     except (msgspec.DecodeError, UnicodeError, RecursionError):
         raise first from None
+    return event
 
 
 def shorten(text: str, limit: int) -> str:

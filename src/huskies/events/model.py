@@ -1,7 +1,7 @@
 """The events of SPEC 2.
 
 A `StatusEvent` lives inside a sled; its `StoredEvent` form, with the time at which it was recorded, is what
-leaves it. Texts of a status event may be long (they are shortened when stored); those of a stored event may not.
+leaves it. Texts of a status event may be long (they are shortened when stored), those of a stored event not.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ class Backoff:
     def next_delay(self, chance: float) -> float:
         """Seconds to wait; counts a failed attempt. `chance` is drawn evenly from [0, 1)."""
         # 2**32 s is far beyond any cap; the bound keeps the power small however long the outage.
-        nominal = BACKOFF_FIRST * 2 ** min(self._failures, 32)
+        nominal = BACKOFF_FIRST * 2.0 ** min(self._failures, 32)
         self._failures += 1
         spread = 1 - BACKOFF_JITTER + 2 * BACKOFF_JITTER * chance
         return min(nominal, BACKOFF_MAX / (1 + BACKOFF_JITTER)) * spread

@@ -60,7 +60,6 @@ class GatewaySession:
         self._pinged_at = now
         self._unsettled = 0
         self._last_words: list[GatewayEffect] = []
-        self.in_flight = 0
         self.received_seq = 0
         self.committed_seq = 0
         self.replayed_through = 0
@@ -71,7 +70,7 @@ class GatewaySession:
 
     # --- what came from the sled -------------------------------------------------------------------
 
-    def receive(self, data: bytes, now: float) -> list[GatewayEffect]:
+    def receive(self, data: bytes, now: float) -> list[GatewayEffect]:  # noqa: PLR0911 - one a frame
         """A text frame came."""
         self._heard_at = now
         if self._state in (_State.DOOMED, _State.OVER):
@@ -123,22 +122,22 @@ class GatewaySession:
         """The sled may not push for this project."""
         return self._refuse(wire.UNAUTHORIZED, reason)
 
-    def committed(self, last_seq: int, batches: int, events: int) -> list[GatewayEffect]:
-        """The log holds everything up to `last_seq`; that settles so many batches with so many events."""
-        self._settle(batches, events)
+    def committed(self, last_seq: int, batches: int) -> list[GatewayEffect]:
+        """The log holds everything up to `last_seq`, the end of so many batches that were asked for."""
+        self._unsettled -= batches
         self.committed_seq = max(self.committed_seq, last_seq)
         if self._state is _State.OVER:
             return []
         return [Send(wire.encode(wire.Ack(seq=last_seq))), *self._when_settled()]
 
-    def gap(self, expected: int, events: int) -> list[GatewayEffect]:
+    def gap(self, expected: int) -> list[GatewayEffect]:
         """A batch began beyond what may come next."""
-        self._settle(1, events)
+        self._unsettled -= 1
         return self._refuse(wire.GAP, f"seq {expected} was expected next", expected=expected)
 
-    def conflict(self, seq: int, events: int) -> list[GatewayEffect]:
+    def conflict(self, seq: int) -> list[GatewayEffect]:
         """The log holds something else as `seq`, and the same as was sent for everything before it."""
-        self._settle(1, events)
+        self._unsettled -= 1
         held: list[GatewayEffect] = []
         if self._state is not _State.OVER and seq > 1:
             held = [Send(wire.encode(wire.Ack(seq=seq - 1)))]
@@ -172,9 +171,7 @@ class GatewaySession:
         return [Admit(hello)]
 
     def _on_events(self, frame: wire.Events) -> list[GatewayEffect]:
-        count = len(frame.events)
-        self.received_seq = max(self.received_seq, frame.first_seq + count - 1)
-        self.in_flight += count
+        self.received_seq = max(self.received_seq, frame.first_seq + len(frame.events) - 1)
         self._unsettled += 1
         return [Append(frame.first_seq, frame.events)]
 
@@ -184,18 +181,7 @@ class GatewaySession:
         except (msgspec.DecodeError, UnicodeError, RecursionError):
             problem = f"the frame is not JSON: {problem}"
             return self._refuse(wire.INVALID, problem, close_code=wire.CLOSE_NOT_JSON)
-        try:
-            shape = _events_shape.decode(data)
-            codec.decode_batch(shape.events)
-        except InvalidEventError as error:
-            return self._refuse(wire.INVALID, error.problem, seq=shape.first_seq + error.index)
-        except (msgspec.DecodeError, UnicodeError, RecursionError):
-            pass
-        return self._refuse(wire.INVALID, problem)
-
-    def _settle(self, batches: int, events: int) -> None:
-        self._unsettled -= batches
-        self.in_flight -= events
+        return self._refuse(wire.INVALID, problem, seq=_first_invalid(data))
 
     def _refuse(
         self,
@@ -224,3 +210,16 @@ class GatewaySession:
     def _end(self, close_code: int, reason: str) -> list[GatewayEffect]:
         self._state = _State.OVER
         return [End(close_code, reason)]
+
+
+def _first_invalid(data: bytes) -> int | None:
+    """The seq of the first event that is none, where the frame is one of events at all."""
+    try:
+        shape = _events_shape.decode(data)
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        return None
+    try:
+        codec.decode_batch(shape.events)
+    except InvalidEventError as error:
+        return shape.first_seq + error.index
+    return None

@@ -60,7 +60,7 @@ class _State(Enum):
 
 
 class SledSession:
-    """One session; `sign` is the sled's key (bytes → 64-byte Ed25519 signature), `now` is monotonic seconds."""
+    """One session; `sign` makes the sled's Ed25519 signature (64 bytes), `now` is monotonic seconds."""
 
     def __init__(self, outbox: OutboxView, sign: Callable[[bytes], bytes], now: float) -> None:
         self._outbox = outbox
@@ -92,7 +92,7 @@ class SledSession:
 
     # --- what happened -----------------------------------------------------------------------------
 
-    def receive(self, data: bytes | str, now: float) -> list[SledEffect]:
+    def receive(self, data: bytes | str, now: float) -> list[SledEffect]:  # noqa: PLR0911 - one a frame
         """A text frame came."""
         self._heard_at = now
         if self._state is _State.OVER:
@@ -152,7 +152,7 @@ class SledSession:
         return Want(self._sent + 1, count) if count > 0 else None
 
     def fetched(self, first_seq: int, events: Sequence[bytes], now: float) -> list[SledEffect]:
-        """Events read from the outbox, each as JSON, in answer to `wants`; sends as many as one frame holds."""
+        """Events read from the outbox, as JSON, in answer to `wants`; sends as many as one frame holds."""
         if self._state is not _State.OPEN or first_seq != self._sent + 1 or not events:
             return []
         batch: list[bytes] = []

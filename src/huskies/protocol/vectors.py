@@ -49,6 +49,4 @@ class VersionVector:
 
     def missing_from(self, other: VersionVector) -> dict[Origin, tuple[int, int]]:
         """What is held here and not there: for each origin, the first and last such seq."""
-        return {
-            origin: (other[origin] + 1, seq) for origin, seq in self._seqs.items() if seq > other[origin]
-        }
+        return {origin: (other[origin] + 1, seq) for origin, seq in self._seqs.items() if seq > other[origin]}

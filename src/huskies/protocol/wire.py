@@ -121,8 +121,8 @@ SledFrame: TypeAlias = Hello | Events | Snapshot
 GatewayFrame: TypeAlias = Challenge | Welcome | Ack | Refused
 
 _encoder = msgspec.json.Encoder()
-_from_sled = msgspec.json.Decoder(SledFrame)
-_from_gateway = msgspec.json.Decoder(GatewayFrame)
+_from_sled: msgspec.json.Decoder[SledFrame] = msgspec.json.Decoder(SledFrame)
+_from_gateway: msgspec.json.Decoder[GatewayFrame] = msgspec.json.Decoder(GatewayFrame)
 
 
 def encode(frame: SledFrame | GatewayFrame) -> bytes:
@@ -147,4 +147,4 @@ def decode_from_gateway(data: bytes | str) -> GatewayFrame:
 
 def signed_text(*, gateway_id: str, nonce: str, project: str, sled_id: str, epoch: str) -> bytes:
     """What `hello.signature` signs (SPEC 5)."""
-    return "\n".join((SUBPROTOCOL, gateway_id, nonce, project, sled_id, epoch)).encode()
+    return f"{SUBPROTOCOL}\n{gateway_id}\n{nonce}\n{project}\n{sled_id}\n{epoch}".encode()

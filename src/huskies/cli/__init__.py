@@ -1,0 +1,1 @@
+"""The command line: one module a command, each with a `command`; what they import, they import when run."""

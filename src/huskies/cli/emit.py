@@ -1,0 +1,166 @@
+"""`huskies emit`: report an event of a project, whether or not its sled is running."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import click
+
+from huskies.cli.options import DIRECTORY, examples, setting
+from huskies.events.model import STAGES
+from huskies.events.names import stage_from
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from huskies.events.model import StatusEvent
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+_PROJECT_HELP: Final = "The project, or a directory in it.  [default: here]"
+
+
+def _stage(_ctx: click.Context, _parameter: click.Parameter, value: str) -> str:
+    stage = stage_from(value)
+    if stage is None:
+        raise click.BadParameter(f"{value!r} is none of {', '.join(STAGES)} (the number may be left out).")
+    return stage
+
+
+def _moment(_ctx: click.Context, _parameter: click.Parameter, value: str | None) -> datetime | None:
+    from huskies.cli.times import parse_time
+
+    try:
+        return None if value is None else parse_time(value)
+    except (ValueError, OverflowError):
+        raise click.BadParameter(f"{value!r} is no time such as 2026-01-31T14:00:00Z.") from None
+
+
+def _project_option(command: _Command) -> _Command:
+    # After the subcommand's name it has no variable of its own: that would win over `emit -C DIR`.
+    return click.option("-C", "--project-dir", "own_project_dir", type=DIRECTORY, help=_PROJECT_HELP)(command)
+
+
+def _name_option(command: _Command) -> _Command:
+    # HUSKIES_NAME names a project, in the very environment in which its agents call this.
+    return setting("--story-name", "--name", "story_name", default="", help="The story's title.")(command)
+
+
+@click.group(
+    "emit",
+    epilog=examples(
+        'huskies emit stage-transition 42_story_login current qa --name "Login page"',
+        'huskies emit blocked 42_story_login "needs an API key"',
+        'huskies emit merge-failure 42_story_login "conflict in src/main.rs"',
+        "huskies emit rate-limit 42_story_login coder",
+        "huskies emit rate-limit 42_story_login coder --reset-at 2026-01-31T14:00:00Z",
+        'huskies emit -C ~/code/web-shop blocked 42_story_login "needs an API key"',
+    ),
+)
+@setting("-C", "--project-dir", type=DIRECTORY, default=Path(), show_default=False, help=_PROJECT_HELP)
+@click.pass_context
+def command(ctx: click.Context, project_dir: Path) -> None:
+    """Report what happened to a story; done once it is safely on disk.
+
+    It is relayed when the project's sled runs, now or later. A stage may be given as 3_qa or qa.
+    """
+    ctx.obj = project_dir
+
+
+@command.command("stage-transition")
+@click.argument("story")
+@click.argument("from_stage", metavar="FROM", callback=_stage)
+@click.argument("to_stage", metavar="TO", callback=_stage)
+@_name_option
+@_project_option
+@click.pass_context
+def stage_transition(
+    ctx: click.Context,
+    *,
+    story: str,
+    from_stage: str,
+    to_stage: str,
+    story_name: str,
+    own_project_dir: Path | None,
+) -> None:
+    """Report that STORY went from one stage to another."""
+    from huskies.events.model import StageTransition
+
+    event = StageTransition(story_id=story, story_name=story_name, from_stage=from_stage, to_stage=to_stage)
+    _report(own_project_dir or ctx.obj, event)
+
+
+@command.command("blocked")
+@click.argument("story")
+@click.argument("reason")
+@_name_option
+@_project_option
+@click.pass_context
+def blocked(
+    ctx: click.Context, *, story: str, reason: str, story_name: str, own_project_dir: Path | None
+) -> None:
+    """Report that STORY cannot go on without help."""
+    from huskies.events.model import StoryBlocked
+
+    _report(own_project_dir or ctx.obj, StoryBlocked(story_id=story, story_name=story_name, reason=reason))
+
+
+@command.command("merge-failure")
+@click.argument("story")
+@click.argument("reason")
+@_name_option
+@_project_option
+@click.pass_context
+def merge_failure(
+    ctx: click.Context, *, story: str, reason: str, story_name: str, own_project_dir: Path | None
+) -> None:
+    """Report that STORY could not be merged."""
+    from huskies.events.model import MergeFailure
+
+    _report(own_project_dir or ctx.obj, MergeFailure(story_id=story, story_name=story_name, reason=reason))
+
+
+@command.command("rate-limit")
+@click.argument("story")
+@click.argument("agent")
+@setting("--reset-at", metavar="TIME", callback=_moment, help="The agent is stopped, until this time.")
+@_name_option
+@_project_option
+@click.pass_context
+def rate_limit(
+    ctx: click.Context,
+    *,
+    story: str,
+    agent: str,
+    reset_at: datetime | None,
+    story_name: str,
+    own_project_dir: Path | None,
+) -> None:
+    """Report that AGENT, at work on STORY, is close to its rate limit, or stopped by it.
+
+    Leaves the project only where its project.toml says `relay_rate_limits = true`.
+    """
+    from huskies.events.model import RateLimitHardBlock, RateLimitWarning
+
+    event: StatusEvent = RateLimitWarning(story_id=story, story_name=story_name, agent_name=agent)
+    if reset_at is not None:
+        event = RateLimitHardBlock(story_id=story, story_name=story_name, agent_name=agent, reset_at=reset_at)
+    _report(own_project_dir or ctx.obj, event)
+
+
+def _report(directory: Path, event: StatusEvent) -> None:
+    """Put the event into the project's spool; returns once it is durable."""
+    from huskies.config import find_project
+    from huskies.errors import InvalidEventError
+    from huskies.events import codec
+    from huskies.sled import spool
+
+    project_dir = find_project(directory)
+    try:
+        # A struct's constructor checks nothing; decoding does.
+        codec.decode_status(codec.encode(event))
+    except (InvalidEventError, UnicodeError) as error:
+        raise click.UsageError(f"this is no valid event: {error}") from None
+    spool.write(project_dir, event)

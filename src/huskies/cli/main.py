@@ -1,0 +1,121 @@
+"""`huskies`: finds the command, and turns every error into one line and an exit status."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+from typing import Final, NoReturn
+
+import click
+
+from huskies.errors import EXIT_FAILURE, EXIT_USAGE, HuskiesError
+
+EXIT_INTERRUPTED: Final = 130
+
+# In the order in which a newcomer needs them; each is the `command` of a module of this package.
+_MODULES: Final = {
+    "up": "up",
+    "init": "init",
+    "status": "status",
+    "tail": "tail",
+    "emit": "emit",
+    "gateway": "gateway",
+    "sled": "sled",
+    "token": "token",
+}
+
+_EPILOG: Final = f"""\
+\b
+See it work, in the directory of a project:
+  huskies up                        a gateway and this project's sled; prints the dashboard's URL
+  huskies status                    where everything stands, what needs you first
+  huskies tail --since 2h           what happened, and what happens from now on
+  huskies emit blocked 42_story_login "needs an API key"
+
+\b
+One gateway for many machines:
+  huskies gateway --host 0.0.0.0    on the one
+  huskies token make web-shop       there: a secret for that project's sled
+  huskies sled --gateway-url http://gateway.example:3000
+
+\b
+Exit status:
+  0    done; servers and `tail` also when stopped with Ctrl-C or SIGTERM
+  {EXIT_FAILURE}    it failed; one line on stderr says why and what to do
+  {EXIT_USAGE}    a flag, file, directory or port that cannot be used
+  {EXIT_INTERRUPTED}  interrupted before it was done
+
+Every flag has an environment variable, shown with it; a flag wins over the variable, and that over a file.
+"""
+
+
+class LazyGroup(click.Group):
+    """Imports a command's module when the command is asked for: `huskies emit` must start quickly."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Name the commands in the order of the help text."""
+        del ctx
+        return list(_MODULES)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import the command; None where there is none of this name."""
+        del ctx
+        if cmd_name not in _MODULES:
+            return None
+        command: click.Command = importlib.import_module(f"huskies.cli.{_MODULES[cmd_name]}").command
+        return command
+
+
+def _show_version(ctx: click.Context, _parameter: click.Parameter, wanted: bool) -> None:
+    if not wanted:
+        return
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        click.echo(f"huskies {version('huskies')}")
+    except PackageNotFoundError:
+        click.echo("huskies, run from a source tree that is not installed")
+    ctx.exit()
+
+
+@click.group(
+    cls=LazyGroup,
+    epilog=_EPILOG,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_show_version,
+    help="Show the version.",
+)
+def cli() -> None:
+    """Watch many coding-agent projects in one place: nothing lost, nothing doubled."""
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Carry out one command line; returns the exit status."""
+    for stream in (sys.stdout, sys.stderr):
+        # Whatever an event's text holds, writing it must not fail on a terminal of another encoding.
+        getattr(stream, "reconfigure", lambda **_: None)(errors="backslashreplace")
+    try:
+        status = cli.main(list(arguments), prog_name="huskies", standalone_mode=False)
+    except click.exceptions.Abort:
+        return EXIT_INTERRUPTED
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except HuskiesError as error:
+        from huskies.logs import printable, redact
+
+        click.echo(f"huskies: {printable(redact(str(error)))}", err=True)
+        return error.exit_status
+    return status if isinstance(status, int) else 0
+
+
+def main() -> NoReturn:
+    """Be the process `huskies`."""
+    sys.exit(run(sys.argv[1:]))

@@ -1,0 +1,106 @@
+"""The flags that commands share, and the rule that gives every flag its environment variable."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import click
+
+from huskies.config import environment_name
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+DIRECTORY: Final = click.Path(file_okay=False, path_type=Path)
+PORT: Final = click.IntRange(0, 65_535)
+
+
+def examples(*lines: str) -> str:
+    """Command lines that show what a command is for, as the end of its help text."""
+    # Click leaves the line breaks of a paragraph alone that begins with a backspace.
+    return "\n".join(("\b", "Examples:", *(f"  {line}" for line in lines)))
+
+
+class Setting(click.Option):
+    """A flag with the environment variable that its long name stands for.
+
+    `empty_counts`: a variable that is set but empty is a value too, not "not given".
+    """
+
+    def __init__(self, names: Sequence[str], *, empty_counts: bool = False, **attributes: Any) -> None:  # noqa: ANN401 - click's own
+        flag = next(name for name in names if name.startswith("--"))
+        attributes.setdefault("envvar", environment_name(flag))
+        super().__init__(names, show_envvar=True, **attributes)
+        self._empty_counts = empty_counts
+
+    def resolve_envvar_value(self, ctx: click.Context) -> str | None:
+        """Look the variable up."""
+        if self._empty_counts and isinstance(self.envvar, str):
+            return os.environ.get(self.envvar)
+        return super().resolve_envvar_value(ctx)
+
+
+def setting(*names: str, **attributes: Any) -> Callable[[_Command], _Command]:  # noqa: ANN401 - click's own
+    """`click.option`, with an environment variable."""
+    return click.option(*names, cls=Setting, **attributes)
+
+
+def project_dir_argument(command: _Command) -> _Command:
+    """PROJECT_DIR, the current directory where it is not given."""
+    return click.argument("project_dir", type=DIRECTORY, default=Path())(command)
+
+
+def host_option(command: _Command) -> _Command:
+    """`--host`, None where not given."""
+    return setting("--host", metavar="ADDRESS", help="Address to listen on.  [default: 127.0.0.1]")(command)
+
+
+def data_dir_option(command: _Command) -> _Command:
+    """`--data-dir`, by default where the platform keeps a user's data."""
+    return setting(
+        "--data-dir",
+        type=DIRECTORY,
+        default=_default_data_dir,
+        show_default="the platform's place for a user's data",
+        help="Where the gateway keeps its log and projects.toml.",
+    )(command)
+
+
+def _default_data_dir() -> Path:
+    from huskies.config import default_data_dir
+
+    return default_data_dir()
+
+
+def log_options(command: _Command) -> _Command:
+    """`--log-level` and `--log-json`, as `log_level` and `log_json`."""
+    from huskies.logs import LEVELS
+
+    command = setting("--log-json", is_flag=True, help="Log JSON, one object a line.")(command)
+    return setting(
+        "--log-level",
+        type=click.Choice(LEVELS, case_sensitive=False),
+        default="info",
+        show_default=True,
+        help="Log this and what is worse, on stderr.",
+    )(command)
+
+
+def reader_url_option(command: _Command) -> _Command:
+    """`--gateway-url` of a command that reads, as the http(s) base URL to use."""
+    return setting(
+        "--gateway-url",
+        metavar="URL",
+        callback=_reader_url,
+        help="The gateway to ask.  [default: http://127.0.0.1:3000]",
+    )(command)
+
+
+def _reader_url(_ctx: click.Context, _parameter: click.Parameter, value: str | None) -> str:
+    from huskies.config import DEFAULT_GATEWAY_URL, gateway_base_url
+
+    # Empty means "no relay" to a sled; to someone who reads it means nothing.
+    url = gateway_base_url(value or DEFAULT_GATEWAY_URL, "--gateway-url")
+    return "http" + url.removeprefix("ws") if url.startswith("ws") else url

@@ -1,0 +1,56 @@
+"""`huskies status`: where everything stands, what needs attention first."""
+
+from __future__ import annotations
+
+import click
+
+from huskies.cli.options import examples, reader_url_option, setting
+
+_ANSWER_LIMIT = 10.0
+
+
+@click.command(
+    "status",
+    epilog=examples(
+        "huskies status",
+        "huskies status --gateway-url http://gateway.example:3000",
+        "huskies status --json | jq 'select(.connected | not) | .name'",
+    ),
+)
+@reader_url_option
+@setting("--json", "as_json", is_flag=True, help="Print each project as one JSON object a line.")
+def command(gateway_url: str, as_json: bool) -> None:
+    """Show every project and where its stories stand; blocked stories and failed merges first."""
+    projects = _ask(gateway_url)
+    if as_json:
+        import msgspec
+
+        for project in projects:
+            click.echo(msgspec.json.format(project, indent=-1))
+        return
+    from huskies.cli.board import show
+    from huskies.cli.times import now_ms
+
+    show(projects, gateway_url, now_ms())
+
+
+def _ask(gateway_url: str) -> list[bytes]:
+    """Each project as the gateway's JSON; raises `HuskiesError`."""
+    import msgspec
+
+    from huskies.cli import client
+    from huskies.protocol.wire import PROJECTS_PATH
+
+    with client.get(
+        gateway_url, PROJECTS_PATH, headers={"Accept": "application/json"}, timeout=_ANSWER_LIMIT
+    ) as response:
+        body = client.read_all(response, gateway_url)
+    try:
+        answer = msgspec.json.decode(body, type=dict[str, list[msgspec.Raw]])
+        return [bytes(project) for project in answer["projects"]]
+    except (msgspec.DecodeError, UnicodeError, KeyError):
+        raise client.GatewayRefusedError(
+            gateway_url,
+            response.status,
+            "no list of projects; is this a Huskies gateway? Check --gateway-url",
+        ) from None

@@ -1,0 +1,49 @@
+"""Times as people write and read them: durations, points in time, local clocks."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+_UNITS: Final = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 7 * 86_400}
+_DURATION: Final = re.compile(r"(\d{1,9})\s*([smhdw])", re.IGNORECASE)
+
+
+def now_ms() -> int:
+    """Unix milliseconds."""
+    return int(datetime.now(UTC).timestamp() * 1_000)
+
+
+def parse_time(text: str) -> datetime:
+    """A point in time from ISO 8601, taken as local where it names no zone; raises `ValueError`."""
+    return datetime.fromisoformat(text.strip()).astimezone(UTC)
+
+
+def parse_since(text: str, now: datetime) -> int:
+    """Unix milliseconds of `2h` (s, m, h, d, w) before `now`, or of a point in time; raises `ValueError`."""
+    if match := _DURATION.fullmatch(text.strip()):
+        moment = now - timedelta(seconds=int(match[1]) * _UNITS[match[2].lower()])
+    else:
+        moment = parse_time(text)
+    return max(0, int(moment.timestamp() * 1_000))
+
+
+def local_time(unix_ms: int, now: datetime) -> str:
+    """The local time of day, with the date where it is not today's; `now` has a zone."""
+    try:
+        moment = datetime.fromtimestamp(unix_ms / 1_000, UTC).astimezone()
+    except (OverflowError, ValueError, OSError):
+        # An event's time may lie further out than this platform's calendar reaches.
+        return f"{unix_ms} ms"
+    today = moment.date() == now.astimezone().date()
+    return moment.strftime("%H:%M:%S" if today else "%Y-%m-%d %H:%M:%S")
+
+
+def duration(ms: int) -> str:
+    """Say `12 s`, `5 min`, `3 h` or `4 d`: one number is enough to see how urgent it is."""
+    seconds = max(0, ms // 1_000)
+    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{seconds // size} {unit}"
+    return f"{seconds} s"

@@ -1,0 +1,95 @@
+"""`huskies up`: a gateway and a sled for each project, in one process, on loopback."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+import msgspec
+
+from huskies.cli.options import DIRECTORY, PORT, data_dir_option, examples, log_options, setting
+
+if TYPE_CHECKING:
+    from huskies.cli.runtime import Services
+    from huskies.config import GatewaySettings, ProjectsFile, SledConfig
+    from huskies.sled.service import Sled
+
+
+@click.command(
+    "up",
+    epilog=examples(
+        "huskies up",
+        "huskies up ~/code/web-shop ~/code/billing --port 8080",
+    ),
+)
+@click.argument("project_dirs", metavar="[PROJECT_DIR]...", nargs=-1, type=DIRECTORY)
+@setting("--port", type=PORT, help="The gateway's port; 0 takes a free one.  [default: 3000]")
+@data_dir_option
+@log_options
+def command(
+    project_dirs: tuple[Path, ...], port: int | None, data_dir: Path, log_level: str, log_json: bool
+) -> None:
+    """Run a gateway and a sled for each PROJECT_DIR, by default here, until Ctrl-C.
+
+    Directories without .huskies/ are laid out as by `huskies init`. Everything listens on this machine alone;
+    gateway URLs in the projects' own files are not used.
+    """
+    from huskies import logs
+    from huskies.cli import runtime
+    from huskies.config import DEFAULT_GATEWAY_PORT, GatewaySettings, load_projects
+
+    logs.set_up(level=log_level, as_json=log_json)
+    settings = GatewaySettings(port=DEFAULT_GATEWAY_PORT if port is None else port, data_dir=data_dir)
+    configs = sled_configs(project_dirs or (Path(),), load_projects(data_dir))
+    for config in configs:
+        logs.register_secret(config.sled_token)
+
+    async def launch(services: Services) -> None:
+        await _launch(services, settings, configs)
+
+    runtime.run(launch)
+
+
+def sled_configs(directories: Sequence[Path], projects: ProjectsFile) -> list[SledConfig]:
+    """Settings for a sled in each directory, names made distinct; raises `ConfigError`."""
+    from huskies.cli.projects import prepared
+    from huskies.config import sled_config
+    from huskies.errors import ConfigError
+    from huskies.events.names import distinct_name
+
+    by_name: dict[str, SledConfig] = {}
+    for directory in directories:
+        config = sled_config(prepared(directory), {}, gateway_url="", port=0)
+        if any(config.project_dir == other.project_dir for other in by_name.values()):
+            raise ConfigError(str(directory), "expected each project once; leave out the repetition")
+        name = distinct_name(config.name, set(by_name))
+        # This gateway's own file knows its secrets; what the project has may be for another gateway.
+        token = projects.sled_tokens.get(name)
+        by_name[name] = msgspec.structs.replace(config, name=name, sled_token=token, host="127.0.0.1")
+    return list(by_name.values())
+
+
+async def _launch(services: Services, settings: GatewaySettings, configs: Sequence[SledConfig]) -> None:
+    from huskies.cli.projects import new_sled
+    from huskies.gateway.server import Gateway
+
+    gateway = Gateway(settings)
+    await services.start(gateway)
+    running: list[tuple[Sled, SledConfig]] = []
+    for config in configs:
+        sled = new_sled(msgspec.structs.replace(config, gateway_url=gateway.url))
+        await services.start(sled)
+        gateway.add_project(sled.name, sled.url)
+        running.append((sled, config))
+    _show(gateway.url, running)
+
+
+def _show(gateway_url: str, running: Sequence[tuple[Sled, SledConfig]]) -> None:
+    from huskies.logs import printable
+
+    width = max(len("dashboard"), *(len(sled.name) for sled, _ in running))
+    click.echo(f"{'dashboard':<{width}}  {gateway_url}")
+    for sled, config in running:
+        click.echo(f"{sled.name:<{width}}  {sled.url}  {printable(str(config.project_dir))}")

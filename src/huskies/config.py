@@ -1,0 +1,320 @@
+"""The one home of settings: defaults, overridden by files, by the environment, by flags.
+
+The command line hands over each flag or, where it was not given, its environment variable
+(`environment_name` is the rule); this module lays that over the files and the defaults. Whatever cannot be
+used raises `ConfigError` with the file, the key and what was expected, and never with a secret.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Final, NoReturn, TypeVar
+from urllib.parse import SplitResult, urlsplit
+
+import msgspec
+from msgspec import Meta
+
+from huskies.errors import ConfigError
+from huskies.events.names import is_project_name, make_project_name
+from huskies.limits import PROJECT_NAME_MAX
+
+DEFAULT_HOST: Final = "127.0.0.1"
+DEFAULT_GATEWAY_PORT: Final = 3000
+DEFAULT_SLED_PORT: Final = 3001
+DEFAULT_GATEWAY_URL: Final = f"http://{DEFAULT_HOST}:{DEFAULT_GATEWAY_PORT}"
+
+HUSKIES_DIR: Final = ".huskies"
+PROJECT_FILE: Final = "project.toml"
+PROJECTS_FILE: Final = "projects.toml"
+# Has no flag: the arguments of a process are there for every user of the machine to read.
+SLED_TOKEN_VARIABLE: Final = "HUSKIES_SLED_TOKEN"  # noqa: S105 - a variable's name
+
+PROJECT_NAME_RULE: Final = f"expected a project name: 1 to {PROJECT_NAME_MAX} of A-Z a-z 0-9 . _ -"
+_GATEWAY_URL_RULE: Final = (
+    "expected a URL of http, https, ws or wss with a host, without user name, query or fragment, "
+    "such as http://gateway.example:3000"
+)
+_PROJECT_URL_RULE: Final = "expected an http or https URL with a host, such as http://web-shop:3001"
+_CREDENTIAL_RULE: Final = (
+    "expected a sled token: printable ASCII without spaces, as `huskies token make` gives it"
+)
+
+_log = logging.getLogger(__name__)
+
+Port = Annotated[int, Meta(ge=0, le=65_535)]
+_Shape = TypeVar("_Shape")
+
+
+class ProjectEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One `[projects.NAME]`: `url` is where the project's own server answers; `open` admits older sleds."""
+
+    url: str | None = None
+    open: bool = False
+
+
+class ProjectsFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The gateway's `projects.toml` (SPEC 4): what is known of projects, and their sled tokens, by name."""
+
+    projects: dict[str, ProjectEntry] = {}
+    sled_tokens: dict[str, str] = {}
+
+    def __repr__(self) -> str:
+        # The tokens are secrets, and a repr ends up in logs.
+        return f"ProjectsFile(projects={self.projects!r}, sled_tokens of {sorted(self.sled_tokens)})"
+
+
+class ProjectFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A project's `.huskies/project.toml`; None is "not said"."""
+
+    name: str | None = None
+    gateway_url: str | None = None
+    sled_token_file: str | None = None
+    relay_rate_limits: bool = False
+    host: str | None = None
+    port: Port | None = None
+
+
+class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True):
+    """What a gateway is started with; port 0 takes any free one."""
+
+    host: str = DEFAULT_HOST
+    port: int = DEFAULT_GATEWAY_PORT
+    data_dir: Path
+
+
+class SledConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """What a sled is started with; without `gateway_url` nothing is relayed."""
+
+    project_dir: Path
+    name: str
+    gateway_url: str | None = None
+    sled_token: str | None = None
+    host: str = DEFAULT_HOST
+    port: int = DEFAULT_SLED_PORT
+    relay_rate_limits: bool = False
+
+    def __repr__(self) -> str:
+        # The token is a secret, and a repr ends up in logs.
+        return f"SledConfig(name={self.name!r}, project_dir={str(self.project_dir)!r})"
+
+
+def environment_name(flag: str) -> str:
+    """The environment variable of a flag: `--data-dir` is `HUSKIES_DATA_DIR`, in every command."""
+    return "HUSKIES_" + flag.lstrip("-").replace("-", "_").upper()
+
+
+def default_data_dir() -> Path:
+    """Where the platform keeps a user's data."""
+    # Only the gateway's side needs it; `huskies emit` must start quickly.
+    from platformdirs import user_data_path  # noqa: PLC0415 - see above
+
+    return user_data_path("huskies", appauthor=False)
+
+
+def find_project(start: Path) -> Path:
+    """The directory at or above `start` that holds `.huskies`; raises `ConfigError` where there is none."""
+    start = start.absolute()
+    for directory in (start, *start.parents):
+        if (directory / HUSKIES_DIR).is_dir():
+            return directory
+    raise ConfigError(
+        str(start),
+        f"expected a project, but neither this directory nor one above it has {HUSKIES_DIR}/; "
+        "run `huskies init` in the project, or name it with -C PROJECT_DIR",
+    )
+
+
+def load_project_file(project_dir: Path) -> ProjectFile:
+    """The project's own file; a missing one says nothing. Raises `ConfigError`."""
+    path = project_dir / HUSKIES_DIR / PROJECT_FILE
+    file = _read(path, ProjectFile)
+    if file.name is not None and not is_project_name(file.name):
+        _refuse(path, "name", PROJECT_NAME_RULE)
+    if file.gateway_url:
+        gateway_base_url(file.gateway_url, _place(path, "gateway_url"))
+    return file
+
+
+def sled_config(
+    project_dir: Path,
+    environ: Mapping[str, str],
+    *,
+    name: str | None = None,
+    gateway_url: str | None = None,
+    host: str | None = None,
+    port: int | None = None,
+) -> SledConfig:
+    """A sled's settings; the keywords are its flags or their environment variables, None where not given.
+
+    An empty `gateway_url` means "no relay", whatever the file says. Raises `ConfigError`.
+    """
+    if not project_dir.is_dir():
+        raise ConfigError(str(project_dir), "expected the directory of a project; create it, or name another")
+    if name is not None and not is_project_name(name):
+        raise ConfigError("--name", f"{PROJECT_NAME_RULE}; got {name!r}")
+    project_dir = project_dir.resolve()
+    file = load_project_file(project_dir)
+    url = file.gateway_url if gateway_url is None else gateway_url
+    return SledConfig(
+        project_dir=project_dir,
+        name=name or file.name or make_project_name(project_dir.name),
+        gateway_url=gateway_base_url(url, "--gateway-url") if url else None,
+        sled_token=_sled_token(project_dir, file, environ),
+        host=_first(host, file.host, DEFAULT_HOST),
+        port=_first(port, file.port, DEFAULT_SLED_PORT),
+        relay_rate_limits=file.relay_rate_limits,
+    )
+
+
+def load_projects(data_dir: Path) -> ProjectsFile:
+    """The gateway's `projects.toml`; a missing one is empty. Raises `ConfigError`."""
+    path = data_dir / PROJECTS_FILE
+    file = _read(path, ProjectsFile)
+    for table, names in (("projects", file.projects), ("sled_tokens", file.sled_tokens)):
+        for name in names:
+            if not is_project_name(name):
+                _refuse(path, _dotted(table, name), PROJECT_NAME_RULE)
+    for name, entry in file.projects.items():
+        if entry.url is not None and not _is_base_url(entry.url, ("http", "https")):
+            _refuse(path, _dotted("projects", name, "url"), _PROJECT_URL_RULE)
+    owners: dict[str, str] = {}
+    for name, token in file.sled_tokens.items():
+        key = _dotted("sled_tokens", name)
+        _checked_token(token, _place(path, key))
+        # A join token belongs to the project whose sled token was shown: it must name one.
+        if (owner := owners.setdefault(token, name)) != name:
+            _refuse(
+                path, key, f"expected a secret of its own, got that of {owner}; give one of them a new one"
+            )
+    if file.sled_tokens:
+        _warn_if_others_can_read(path)
+    return file
+
+
+def gateway_base_url(text: str, where: str) -> str:
+    """The URL without a trailing slash; raises `ConfigError`, without the URL: it may hold a password."""
+    text = text.strip()
+    if not _is_base_url(text, ("http", "https", "ws", "wss")):
+        raise ConfigError(where, _GATEWAY_URL_RULE)
+    return text.rstrip("/")
+
+
+def _is_base_url(text: str, schemes: tuple[str, ...]) -> bool:
+    try:
+        parts = urlsplit(text)
+        # Reading the port is what checks it.
+        usable = parts.port is None or parts.port > 0
+    except ValueError:
+        return False
+    return usable and parts.scheme in schemes and bool(parts.hostname) and not _has_extras(text, parts)
+
+
+def _has_extras(text: str, parts: SplitResult) -> bool:
+    return "@" in parts.netloc or any(mark in text for mark in "?#") or not text.isprintable() or " " in text
+
+
+def _first(flag: _Shape | None, file: _Shape | None, default: _Shape) -> _Shape:
+    if flag is not None:
+        return flag
+    return default if file is None else file
+
+
+def _sled_token(project_dir: Path, file: ProjectFile, environ: Mapping[str, str]) -> str | None:
+    if token := environ.get(SLED_TOKEN_VARIABLE):
+        return _checked_token(token.strip(), SLED_TOKEN_VARIABLE)
+    if file.sled_token_file is None:
+        return None
+    where = _place(project_dir / HUSKIES_DIR / PROJECT_FILE, "sled_token_file")
+    path = project_dir / file.sled_token_file
+    try:
+        token = path.read_text("utf-8").strip()
+    except (OSError, UnicodeError) as error:
+        raise ConfigError(
+            where, f"cannot read {path}: {_reason(error)}; put the token there, or remove the key"
+        ) from None
+    return _checked_token(token, where)
+
+
+def _checked_token(token: str, where: str) -> str:
+    if not token or not token.isascii() or not token.isprintable() or " " in token:
+        raise ConfigError(where, _CREDENTIAL_RULE)
+    return token
+
+
+def _warn_if_others_can_read(path: Path) -> None:
+    if os.name == "posix" and path.stat().st_mode & (stat.S_IRGRP | stat.S_IROTH):
+        _log.warning("%s holds secrets and others can read it; run `chmod 600` on it", path)
+
+
+def _read(path: Path, shape: type[_Shape]) -> _Shape:
+    try:
+        data: dict[str, Any] = msgspec.toml.decode(path.read_bytes())
+    except FileNotFoundError:
+        return shape()
+    except OSError as error:
+        raise ConfigError(str(path), f"cannot be read: {_reason(error)}; make it a readable file") from None
+    except (msgspec.DecodeError, UnicodeError) as error:
+        raise ConfigError(str(path), f"expected TOML: {_reason(error)}; correct the file there") from None
+    try:
+        return msgspec.convert(data, shape)
+    except msgspec.ValidationError as error:
+        key, problem = _explain(str(error), data, shape)
+        _refuse(path, key, problem)
+
+
+def _explain(message: str, data: dict[str, Any], shape: type[object]) -> tuple[str, str]:
+    """The dotted key and the problem, out of `PROBLEM - at `$.projects[...].open``."""
+    problem, _, location = message.partition(" - at ")
+    keys = [key for key in location.strip("`").removeprefix("$").split(".") if key]
+    if keys and keys[0].endswith("[...]"):
+        table = keys[0].removesuffix("[...]")
+        keys[:1] = [table, _culprit(table, data, shape)]
+    if problem.startswith("Object contains unknown field"):
+        keys.append(problem.split("`")[1])
+        kind = ProjectEntry if keys[0] == "projects" and len(keys) > 1 else shape
+        return _dotted(*keys), f"unknown key; expected one of {', '.join(_fields(kind))}"
+    return _dotted(*keys), _in_words(problem)
+
+
+def _culprit(table: str, data: dict[str, Any], shape: type[object]) -> str:
+    """The first key of the table whose value alone is refused: msgspec does not name it."""
+    for key, value in data[table].items():
+        try:
+            msgspec.convert({table: {key: value}}, shape)
+        except msgspec.ValidationError:
+            return str(key)
+    raise AssertionError("convert refused the table")  # pragma: no cover
+
+
+def _fields(kind: type[object]) -> tuple[str, ...]:
+    names: tuple[str, ...] = getattr(kind, "__struct_fields__", ())
+    return names
+
+
+def _in_words(problem: str) -> str:
+    """Say `Expected `int | null`, got `str`` in the words of TOML, which has no null."""
+    words = {" | null": "", "`object`": "a table", "`bool`": "true or false", "`str`": "a text"}
+    words |= {"`int`": "a whole number", "`float`": "a decimal number", "`array`": "a list"}
+    for theirs, ours in words.items():
+        problem = problem.replace(theirs, ours)
+    return problem[0].lower() + problem[1:]
+
+
+def _dotted(*keys: str) -> str:
+    return ".".join(f'"{key}"' if "." in key or not is_project_name(key) else key for key in keys)
+
+
+def _place(path: Path, key: str) -> str:
+    return f"{path}: {key}"
+
+
+def _refuse(path: Path, key: str, problem: str) -> NoReturn:
+    raise ConfigError(_place(path, key), problem)
+
+
+def _reason(error: Exception) -> str:
+    return (error.strerror or str(error)) if isinstance(error, OSError) else str(error)

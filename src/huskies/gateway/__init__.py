@@ -1,0 +1,1 @@
+"""The server that all sleds push to: admits them, keeps what they send for ever, and shows it live."""

@@ -1,0 +1,271 @@
+"""The gateway's HTTP side (SPEC 4): one handler for each endpoint, each short."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from importlib import resources
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+from aiohttp import web
+
+from huskies import limits
+from huskies.config import PROJECT_NAME_RULE
+from huskies.errors import CursorError, StoreError
+from huskies.events.model import EVENT_TYPES
+from huskies.events.names import is_project_name
+from huskies.gateway import cursors, metrics
+from huskies.gateway.admission import RefusedError
+from huskies.gateway.history import Page, Place
+from huskies.gateway.openapi import document
+from huskies.gateway.selection import Filter
+from huskies.gateway.sse import EventStream
+from huskies.httpd import bearer, error_response, is_foreign, json_response
+from huskies.protocol import wire
+
+if TYPE_CHECKING:
+    from huskies.gateway.server import Gateway
+
+_log = logging.getLogger("huskies.http")
+
+_STATIC: Final = {
+    "/": ("index.html", "text/html"),
+    "/static/app.js": ("app.js", "text/javascript"),
+    "/static/style.css": ("style.css", "text/css"),
+    "/static/icon.svg": ("icon.svg", "image/svg+xml"),
+}
+_PAGE_HEADERS: Final = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-cache",
+}
+
+
+class Api:
+    """The handlers of one gateway."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+
+    def routes(self) -> list[web.RouteDef]:
+        """What is served where."""
+        return [
+            web.post(wire.TOKENS_PATH, self.make_token),
+            web.get(wire.PUSH_PATH, self.push),
+            web.get(wire.EVENTS_PATH, self.events),
+            web.get(wire.PROJECTS_PATH, self.projects),
+            web.get("/healthz", self.healthz),
+            web.get("/readyz", self.readyz),
+            web.get("/metrics", self.metrics),
+            web.get("/openapi.json", self.openapi),
+            *(web.get(path, self.static) for path in _STATIC),
+        ]
+
+    # --- sleds -------------------------------------------------------------------------------------
+
+    async def make_token(self, request: web.Request) -> web.Response:
+        """`POST /gateway/tokens`."""
+        secret = secrets.token_urlsafe(limits.JOIN_TOKEN_BYTES)
+        now = asyncio.get_running_loop().time()
+        try:
+            _refuse_foreign(request)
+            self._gateway.admission.issue(self._gateway.policy(), bearer(request), secret, now)
+        except RefusedError as error:
+            return self._refused(request, error)
+        return json_response({"token": secret, "expires_in": int(limits.JOIN_TOKEN_LIFETIME)})
+
+    async def push(self, request: web.Request) -> web.StreamResponse:
+        """`GET /gateway/events/push`."""
+        project = request.query.get("project", "")
+        socket = web.WebSocketResponse(
+            protocols=(wire.SUBPROTOCOL,) if _offers_v2(request) else (),
+            timeout=limits.CLOSE_LIMIT,
+            autoping=False,
+            compress=False,
+            max_msg_size=limits.FRAME_BYTES_MAX,
+            decode_text=False,
+        )
+        try:
+            _check_push(request, socket, project)
+            secret = bearer(request) or request.query.get("token")
+            now = asyncio.get_running_loop().time()
+            self._gateway.admission.redeem(self._gateway.policy(), secret, project, now)
+        except RefusedError as error:
+            return self._refused(request, error, project)
+        await socket.prepare(request)
+        await self._gateway.sessions.serve(request, socket, project)
+        return socket
+
+    # --- readers -----------------------------------------------------------------------------------
+
+    async def events(self, request: web.Request) -> web.StreamResponse:
+        """`GET /gateway/events`: a stream or a page, as `Accept` says."""
+        if is_foreign(request):
+            return error_response(403, "requests from pages of another origin are refused")
+        try:
+            wanted = _filter(request)
+            if "text/event-stream" in request.headers.get("Accept", ""):
+                return await self._stream(request, wanted)
+            return await self._page(request, wanted)
+        except (CursorError, ValueError) as error:
+            return error_response(422, str(error))
+        except StoreError as error:
+            _log.error("a page could not be read: %s", error)
+            return error_response(500, str(error))
+
+    async def _stream(self, request: web.Request, wanted: Filter) -> web.StreamResponse:
+        gateway = self._gateway
+        place = await self._place(request.headers.get("Last-Event-ID") or request.query.get("after"))
+        response = web.StreamResponse(
+            headers={
+                "Content-Type": "text/event-stream",
+                "Cache-Control": "no-store",
+                "X-Accel-Buffering": "no",
+            }
+        )
+        response.force_close()
+        await response.prepare(request)
+        gateway.metrics.readers(1)
+        try:
+            stream = EventStream(
+                request=request,
+                response=response,
+                wanted=wanted,
+                feed=gateway.feed,
+                history=gateway.history,
+                streams=gateway.log.streams,
+                slow_after=gateway.slow_after,
+            )
+            await stream.run(place)
+        except ConnectionError:
+            pass  # the reader went away, which is how streams end
+        finally:
+            gateway.metrics.readers(-1)
+        return response
+
+    async def _page(self, request: web.Request, wanted: Filter) -> web.Response:
+        history = self._gateway.history
+        limit = _number(request, "limit", 1, limits.PAGE_EVENTS_MAX) or limits.PAGE_EVENTS_DEFAULT
+        before = request.query.get("before")
+        after = request.query.get("after")
+        if before is not None and after is not None:
+            raise ValueError("expected `after` or `before`, not both")
+        place = Place(self._gateway.feed.head.position + 1)
+        text = before if before is not None else after or "0"
+        if text != "latest":
+            place = await self._place(text) or Place(0)
+        elif before is None:
+            raise ValueError("`latest` goes with `before`")
+        if place.reset is not None:
+            return error_response(409, place.reset)
+        if before is not None:
+            return _page_response(await history.page_before(wanted, place.position, limit), None)
+        return _page_response(await history.page_after(wanted, place.position, limit), place.gap)
+
+    async def _place(self, text: str | None) -> Place | None:
+        if text is None:
+            return None
+        if text == "0":
+            return await self._gateway.history.beginning()
+        return await self._gateway.history.place(cursors.parse(text), self._gateway.feed.head.position)
+
+    async def projects(self, request: web.Request) -> web.Response:
+        """`GET /gateway/projects`."""
+        del request
+        return json_response({"projects": self._gateway.project_views()})
+
+    # --- the rest ----------------------------------------------------------------------------------
+
+    async def healthz(self, request: web.Request) -> web.Response:
+        """`GET /healthz`: the process is alive."""
+        del request
+        return json_response({"status": "ok"})
+
+    async def readyz(self, request: web.Request) -> web.Response:
+        """`GET /readyz`: sleds may push and readers read."""
+        del request
+        ready = self._gateway.ready
+        return json_response({"status": "ready" if ready else "stopping"}, 200 if ready else 503)
+
+    async def metrics(self, request: web.Request) -> web.Response:
+        """`GET /metrics`."""
+        del request
+        body = self._gateway.metrics.render()
+        return web.Response(body=body, headers={"Content-Type": metrics.CONTENT_TYPE})
+
+    async def openapi(self, request: web.Request) -> web.Response:
+        """`GET /openapi.json`."""
+        del request
+        return json_response(document())
+
+    async def static(self, request: web.Request) -> web.Response:
+        """The dashboard's few files, from the package."""
+        name, content_type = _STATIC[request.path]
+        body = resources.files("huskies.gateway").joinpath("static", name).read_bytes()
+        return web.Response(body=body, content_type=content_type, charset="utf-8", headers=_PAGE_HEADERS)
+
+    def _refused(self, request: web.Request, error: RefusedError, project: str = "") -> web.Response:
+        self._gateway.metrics.refused("admission")
+        name = project if is_project_name(project) else ""
+        _log.warning(
+            "refused a sled: %s",
+            error.problem,
+            extra={"project": name, "status": error.status, "peer": request.remote},
+        )
+        return error_response(error.status, error.problem)
+
+
+def _refuse_foreign(request: web.Request) -> None:
+    if is_foreign(request):
+        raise RefusedError(403, "requests from pages of another origin are refused")
+
+
+def _check_push(request: web.Request, socket: web.WebSocketResponse, project: str) -> None:
+    _refuse_foreign(request)
+    if not is_project_name(project):
+        raise RefusedError(422, f"project: {PROJECT_NAME_RULE}")
+    if not socket.can_prepare(request).ok:
+        raise RefusedError(426, "this endpoint is a WebSocket")
+
+
+def _offers_v2(request: web.Request) -> bool:
+    offered = ",".join(request.headers.getall("Sec-WebSocket-Protocol", []))
+    return wire.SUBPROTOCOL in (name.strip() for name in offered.split(","))
+
+
+def _page_response(page: Page, gap: tuple[int, int] | None) -> web.Response:
+    tail: dict[str, object] = {"next": None if page.next is None else str(page.next)}
+    if gap is not None:
+        tail["gap"] = {"from": gap[0], "to": gap[1]}
+    shown = b",".join(event.json for event in page.events)
+    body = b'{"events":[%b],%b' % (shown, msgspec.json.encode(tail)[1:])
+    return web.Response(body=body, content_type="application/json")
+
+
+def _filter(request: web.Request) -> Filter:
+    kind = request.query.get("type")
+    if kind is not None and kind not in EVENT_TYPES:
+        raise ValueError(f"type: expected one of {', '.join(EVENT_TYPES)}")
+    project = request.query.get("project")
+    if project is not None and not is_project_name(project):
+        raise ValueError(f"project: {PROJECT_NAME_RULE}")
+    return Filter(
+        project=project,
+        type=kind,
+        story=request.query.get("story"),
+        since=_number(request, "since", 0, limits.TIMESTAMP_MS_MAX),
+        until=_number(request, "until", 0, limits.TIMESTAMP_MS_MAX),
+    )
+
+
+def _number(request: web.Request, name: str, least: int, most: int) -> int | None:
+    text = request.query.get(name)
+    if text is None:
+        return None
+    if not (text.isascii() and text.isdigit() and len(text) <= len(str(most)) and least <= int(text) <= most):
+        raise ValueError(f"{name}: expected a whole number from {least} to {most}")
+    return int(text)

@@ -1,0 +1,154 @@
+"""Blocks: how the log keeps events. Pure.
+
+A block is a row of the log: consecutive positions, made of runs. A run is consecutive events of one stream,
+that is of one `(sled_id, epoch)`. The events stand in the block as one JSON array in canonical form, so that
+storing them costs one row and no index for each event; every block carries a checksum chained to the one
+before it.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+
+import msgspec
+
+from huskies import limits
+from huskies.errors import CorruptLogError, InvalidEventError
+from huskies.events import codec
+from huskies.events.model import RelayedEvent
+
+
+class Stream(msgspec.Struct):
+    """One `(sled_id, epoch)` sequence; `id` is this log's number for it, `last_seq` the newest it holds.
+
+    `closed_seq` is the last seq that the sled says it did not carry over to a newer epoch (None: still open,
+    or never said). What lies between `last_seq` and `closed_seq` is missing, and no one will send it.
+    """
+
+    id: int
+    sled_id: str
+    epoch: str
+    project: str
+    last_seq: int = 0
+    closed_seq: int | None = None
+
+
+class Run(msgspec.Struct, array_like=True):
+    """Consecutive events of one stream within a block; those up to `replayed_through` were replayed."""
+
+    stream_id: int
+    first_seq: int
+    count: int
+    received_ms: int
+    replayed_through: int
+
+
+class Block(msgspec.Struct):
+    """Events at `position` … `position + count - 1`; `chain` is the log's checksum with this block."""
+
+    position: int
+    count: int
+    chain: int
+    runs: list[Run]
+    events_json: bytes
+    decoded: list[RelayedEvent] | None = None
+    parts: list[msgspec.Raw] | None = None
+
+    @property
+    def last_position(self) -> int:
+        """The position of the block's last event."""
+        return self.position + self.count - 1
+
+    def events(self) -> list[RelayedEvent]:
+        """The events, in the order of their positions."""
+        if self.decoded is None:
+            try:
+                self.decoded = codec.decode_batch(self.events_json)
+            except InvalidEventError as error:
+                raise CorruptLogError(self.position, error.problem) from None
+        return self.decoded
+
+    def event_parts(self) -> list[msgspec.Raw]:
+        """The events as they stand in the block, each as JSON."""
+        if self.parts is None:
+            self.parts = _parts.decode(self.events_json)
+        return self.parts
+
+
+class Batch(msgspec.Struct):
+    """Events of one stream that were accepted for appending, before they are packed into blocks."""
+
+    stream_id: int
+    first_seq: int
+    received_ms: int
+    replayed_through: int
+    events: list[RelayedEvent]
+
+
+_runs_encoder = msgspec.json.Encoder()
+_runs_decoder = msgspec.json.Decoder(list[Run])
+_parts = msgspec.json.Decoder(list[msgspec.Raw])
+
+
+def encode_runs(runs: Sequence[Run]) -> bytes:
+    """The runs as a block's row keeps them."""
+    return _runs_encoder.encode(runs)
+
+
+def decode_runs(data: bytes) -> list[Run]:
+    """The inverse of `encode_runs`."""
+    return _runs_decoder.decode(data)
+
+
+def checksum(chain: int, runs_json: bytes, events_json: bytes) -> int:
+    """The CRC-32 of a block, chained to that of the block before it."""
+    return zlib.crc32(events_json, zlib.crc32(runs_json, chain))
+
+
+def pack(batches: Iterable[Batch], position: int, chain: int) -> Iterator[tuple[Block, bytes]]:
+    """Blocks out of batches, from `position` on, each with its runs as stored."""
+    waiting: list[Batch] = []
+    count = 0
+    for batch in _pieces(batches):
+        waiting.append(batch)
+        count += len(batch.events)
+        if count >= limits.BLOCK_EVENTS_MAX:
+            block, runs_json = _pack_one(waiting, count, position, chain)
+            yield block, runs_json
+            position, chain = position + count, block.chain
+            waiting, count = [], 0
+    if waiting:
+        yield _pack_one(waiting, count, position, chain)
+
+
+def _pieces(batches: Iterable[Batch]) -> Iterator[Batch]:
+    size = limits.BLOCK_EVENTS_MAX
+    for batch in batches:
+        if len(batch.events) <= size:
+            yield batch
+            continue
+        for start in range(0, len(batch.events), size):
+            yield Batch(
+                batch.stream_id,
+                batch.first_seq + start,
+                batch.received_ms,
+                batch.replayed_through,
+                batch.events[start : start + size],
+            )
+
+
+def _pack_one(batches: list[Batch], count: int, position: int, chain: int) -> tuple[Block, bytes]:
+    runs = [
+        Run(batch.stream_id, batch.first_seq, len(batch.events), batch.received_ms, batch.replayed_through)
+        for batch in batches
+    ]
+    events = (
+        batches[0].events if len(batches) == 1 else [event for batch in batches for event in batch.events]
+    )
+    runs_json = encode_runs(runs)
+    events_json = codec.encode_batch(events)
+    return (
+        Block(position, count, checksum(chain, runs_json, events_json), runs, events_json, events),
+        runs_json,
+    )

@@ -1,0 +1,85 @@
+"""What `GET /gateway/projects` shows of each project."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+
+from huskies.gateway.fleet import Fleet, Project
+from huskies.gateway.log import Log
+from huskies.gateway.sessions import Sessions
+
+
+class StoryView(msgspec.Struct, frozen=True):
+    """Where one story stands; `stage` and `since_ms` are null where no event has said yet."""
+
+    story_id: str
+    story_name: str
+    stage: str | None
+    since_ms: int | None
+    blocked: str | None
+    merge_failure: str | None
+
+
+class MissingRange(msgspec.Struct, frozen=True):
+    """Events that a sled recorded and that no one holds any more."""
+
+    sled_id: str
+    epoch: str
+    first_seq: int
+    last_seq: int
+
+
+class ProjectView(msgspec.Struct, frozen=True):
+    """One project: its sled, and where its stories stand."""
+
+    name: str
+    url: str | None
+    connected: bool
+    last_seen_ms: int | None
+    outstanding: int | None
+    identity_used_twice: bool
+    missing: list[MissingRange]
+    stories: list[StoryView]
+
+
+def project_views(
+    urls: Mapping[str, str | None], fleet: Fleet, sessions: Sessions, log: Log
+) -> list[ProjectView]:
+    """Every project that is listed, has ever pushed, or is connected, by name."""
+    missing = missing_ranges(log)
+    names = sorted({*urls, *fleet.projects, *sessions.projects()})
+    return [
+        _view(name, urls.get(name), fleet.projects.get(name, Project()), sessions, missing.get(name, []))
+        for name in names
+    ]
+
+
+def missing_ranges(log: Log) -> dict[str, list[MissingRange]]:
+    """For each project, what its sleds said they recorded in older epochs and the log never got."""
+    found: dict[str, list[MissingRange]] = {}
+    for stream in list(log.streams):
+        if stream is not None and stream.closed_seq is not None and stream.closed_seq > stream.last_seq:
+            missing = MissingRange(stream.sled_id, stream.epoch, stream.last_seq + 1, stream.closed_seq)
+            found.setdefault(stream.project, []).append(missing)
+    return found
+
+
+def _view(
+    name: str, url: str | None, project: Project, sessions: Sessions, missing: list[MissingRange]
+) -> ProjectView:
+    state = sessions.state(name)
+    return ProjectView(
+        name=name,
+        url=url,
+        connected=state.connected,
+        last_seen_ms=state.last_seen_ms,
+        outstanding=state.outstanding,
+        identity_used_twice=state.identity_used_twice,
+        missing=missing,
+        stories=[
+            StoryView(story_id, story.name, story.stage, story.since_ms, story.blocked, story.merge_failure)
+            for story_id, story in project.stories.items()
+        ],
+    )

@@ -1,0 +1,133 @@
+"""The fleet: where each project's stories stand, as a projection of the log and of snapshots. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import msgspec
+
+from huskies.events.model import (
+    RelayedEvent,
+    StoredMergeFailure,
+    StoredStageTransition,
+    StoredStoryBlocked,
+)
+from huskies.gateway.blocks import Block, Stream
+from huskies.protocol.wire import SnapshotStory
+
+
+class Story(msgspec.Struct):
+    """Where one story stands. `stream_id` and `seq` name the event that said so last (0: a snapshot)."""
+
+    name: str = ""
+    stage: str | None = None
+    since_ms: int | None = None
+    blocked: str | None = None
+    merge_failure: str | None = None
+    stream_id: int = 0
+    seq: int = 0
+
+
+class Project(msgspec.Struct):
+    """One project's board; `last_seen_ms` is when its sled was last heard."""
+
+    stories: dict[str, Story] = {}
+    last_seen_ms: int | None = None
+
+
+class Fleet(msgspec.Struct):
+    """All projects as of `position` in the log."""
+
+    position: int = 0
+    chain: int = 0
+    projects: dict[str, Project] = {}
+
+    def project(self, name: str) -> Project:
+        """The project of this name, made where it is new."""
+        found = self.projects.get(name)
+        if found is None:
+            found = self.projects[name] = Project()
+        return found
+
+    def seen(self, name: str, now_ms: int) -> None:
+        """The project's sled was heard at `now_ms`."""
+        project = self.project(name)
+        project.last_seen_ms = max(project.last_seen_ms or 0, now_ms)
+
+    def apply_block(self, block: Block, streams: Sequence[Stream | None]) -> None:
+        """Follow the log by one block; `streams` is indexed by stream id."""
+        events = block.events()
+        start = 0
+        for run in block.runs:
+            stream = streams[run.stream_id]
+            assert stream is not None  # noqa: S101 - a run's stream is registered before its first event
+            project = self.project(stream.project)
+            project.last_seen_ms = max(project.last_seen_ms or 0, run.received_ms)
+            _apply_run(project.stories, events[start : start + run.count], run.stream_id, run.first_seq)
+            start += run.count
+        self.position = block.last_position
+        self.chain = block.chain
+
+    def apply_snapshot(
+        self, name: str, stream_id: int, seq: int, stories: Iterable[SnapshotStory], now_ms: int
+    ) -> None:
+        """Correct a project's board by what its sled says of all its stories as of `seq`.
+
+        What the log says of a story after `seq` stays.
+        """
+        project = self.project(name)
+        before = project.stories
+        after = {
+            story_id: story
+            for story_id, story in before.items()
+            if story.stream_id == stream_id and story.seq > seq
+        }
+        for said in stories:
+            if said.story_id not in after:
+                after[said.story_id] = _from_snapshot(said, before.get(said.story_id), now_ms)
+        project.stories = after
+
+
+def _apply_run(
+    stories: dict[str, Story], events: Sequence[RelayedEvent], stream_id: int, first_seq: int
+) -> None:
+    for seq, event in enumerate(events, first_seq):
+        kind = type(event)
+        if kind is StoredStageTransition or kind is StoredStoryBlocked or kind is StoredMergeFailure:
+            story = stories.get(event.story_id)
+            if story is None:
+                story = stories[event.story_id] = Story()
+            story.stream_id = stream_id
+            story.seq = seq
+            if event.story_name:
+                story.name = event.story_name
+            _apply_event(story, event)
+
+
+def _apply_event(story: Story, event: RelayedEvent) -> None:
+    match event:
+        case StoredStageTransition():
+            if story.stage != event.to_stage or event.from_stage != event.to_stage:
+                story.since_ms = event.timestamp_ms
+            story.stage = event.to_stage
+            story.blocked = None
+            story.merge_failure = None
+        case StoredStoryBlocked():
+            story.blocked = event.reason
+        case StoredMergeFailure():
+            story.merge_failure = event.reason
+        case _:
+            pass
+
+
+def _from_snapshot(said: SnapshotStory, before: Story | None, now_ms: int) -> Story:
+    since_ms = said.since_ms
+    if since_ms is None:
+        since_ms = before.since_ms if before is not None and before.stage == said.stage else now_ms
+    return Story(
+        name=said.story_name,
+        stage=said.stage,
+        since_ms=since_ms,
+        blocked=said.blocked,
+        merge_failure=said.merge_failure,
+    )

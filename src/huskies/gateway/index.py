@@ -1,0 +1,175 @@
+"""The index: which blocks hold a project's, a story's or a stream's events.
+
+It follows the log from its own position and can be deleted at any time: it is then made again. Whoever reads
+it also looks through what the log holds beyond that position, so an index that lags costs time, never truth.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from huskies.gateway.blocks import Block, Stream
+from huskies.gateway.fleet import Fleet
+from huskies.storage.sqlite import open_reader, open_writer
+
+FILE_NAME: Final = "views.db"
+_VERSION: Final = 1
+_SCHEMA: Final = """
+CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
+CREATE TABLE by_key (key INTEGER NOT NULL, position INTEGER NOT NULL, PRIMARY KEY (key, position))
+                    WITHOUT ROWID;
+CREATE TABLE by_stream (stream_id INTEGER NOT NULL, first_seq INTEGER NOT NULL, last_seq INTEGER NOT NULL,
+                        position INTEGER NOT NULL, PRIMARY KEY (stream_id, first_seq)) WITHOUT ROWID
+"""
+
+
+class IndexRows(msgspec.Struct):
+    """What some blocks add to the index; `position` is how far the log is indexed with them."""
+
+    position: int
+    chain: int
+    by_key: list[tuple[int, int]]
+    by_stream: list[tuple[int, int, int, int]]
+
+
+@lru_cache(maxsize=200_000)
+def story_key(project: str, story_id: str | None) -> int:
+    """A 63-bit key for a project (story None) or one of its stories.
+
+    Two stories that share a key only cost a reader a look at blocks it did not need.
+    """
+    text = f"{project}\n{story_id}" if story_id is not None else project
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
+
+
+def rows_of(blocks: Sequence[Block], streams: Sequence[Stream | None]) -> IndexRows:
+    """What these blocks add to the index."""
+    by_key: list[tuple[int, int]] = []
+    by_stream: list[tuple[int, int, int, int]] = []
+    for block in blocks:
+        keys: set[int] = set()
+        events = block.events()
+        start = 0
+        for run in block.runs:
+            stream = streams[run.stream_id]
+            assert stream is not None  # noqa: S101 - a run's stream is registered before its first event
+            project = stream.project
+            keys.add(story_key(project, None))
+            keys.update([story_key(project, event.story_id) for event in events[start : start + run.count]])
+            by_stream.append((run.stream_id, run.first_seq, run.first_seq + run.count - 1, block.position))
+            start += run.count
+        by_key.extend((key, block.position) for key in keys)
+    last = blocks[-1]
+    return IndexRows(last.last_position, last.chain, by_key, by_stream)
+
+
+class Index:
+    """The index in `directory`; `write` from one thread at a time, the rest from any."""
+
+    def __init__(self, directory: Path) -> None:
+        self.path = directory / FILE_NAME
+        # What a crash takes away is made again, so nothing here waits for the disk. A file that the machine's
+        # crash damaged is recognised and made anew by `open_index`.
+        self._writer = open_writer(self.path, _SCHEMA, _VERSION, "OFF")
+        row = self._writer.execute("SELECT value FROM meta WHERE key = 'position'").fetchone()
+        self.position = 0 if row is None else int(row[0])
+
+    def chain(self) -> int:
+        """The log's checksum at `position` when it was indexed."""
+        row = self._writer.execute("SELECT value FROM meta WHERE key = 'chain'").fetchone()
+        return 0 if row is None else int(row[0])
+
+    def write(self, rows: IndexRows, fleet: bytes | None = None) -> None:
+        """Add rows and note how far the log is indexed, in one transaction."""
+        connection = self._writer
+        connection.execute("BEGIN")
+        connection.executemany("INSERT OR IGNORE INTO by_key VALUES (?, ?)", sorted(rows.by_key))
+        connection.executemany("INSERT OR REPLACE INTO by_stream VALUES (?, ?, ?, ?)", rows.by_stream)
+        self._set("position", rows.position)
+        self._set("chain", rows.chain)
+        if fleet is not None:
+            self._set("fleet", fleet)
+        connection.execute("COMMIT")
+        self.position = rows.position
+
+    def clear(self) -> None:
+        """Forget everything: it is made again from the log."""
+        self._writer.executescript(
+            "BEGIN; DELETE FROM by_key; DELETE FROM by_stream; DELETE FROM meta; COMMIT"
+        )
+        self.position = 0
+
+    def write_fleet(self, fleet: bytes) -> None:
+        """Keep the fleet as it stands, so that start-up need not fold the whole log."""
+        self._set("fleet", fleet)
+
+    def read_fleet(self) -> Fleet:
+        """The fleet as it was kept last; an empty one where there is none."""
+        row = self._writer.execute("SELECT value FROM meta WHERE key = 'fleet'").fetchone()
+        if row is None:
+            return Fleet()
+        try:
+            return msgspec.msgpack.decode(row[0], type=Fleet)
+        except msgspec.DecodeError:
+            return Fleet()
+
+    def _set(self, key: str, value: int | bytes) -> None:
+        self._writer.execute(
+            "INSERT INTO meta VALUES (?, ?) ON CONFLICT DO UPDATE SET value = excluded.value", (key, value)
+        )
+
+    def close(self) -> None:
+        """Close the writing connection."""
+        self._writer.close()
+
+
+class IndexReader:
+    """Reads the index over a connection of its own, from one thread at a time."""
+
+    def __init__(self, index: Index) -> None:
+        self._connection = open_reader(index.path)
+
+    def position(self) -> int:
+        """How far the log is indexed."""
+        row = self._connection.execute("SELECT value FROM meta WHERE key = 'position'").fetchone()
+        return 0 if row is None else int(row[0])
+
+    def after(self, keys: Sequence[int], position: int) -> list[int]:
+        """Some of the blocks from `position` on that may hold these keys' events, oldest first."""
+        return self._positions(
+            "SELECT DISTINCT position FROM by_key WHERE key IN (SELECT value FROM json_each(?)) "
+            "AND position >= ? ORDER BY position LIMIT 1000",
+            (json.dumps(keys), position),
+        )
+
+    def before(self, keys: Sequence[int], position: int) -> list[int]:
+        """Some of the blocks that begin before `position` and may hold these, newest first."""
+        return self._positions(
+            "SELECT DISTINCT position FROM by_key WHERE key IN (SELECT value FROM json_each(?)) "
+            "AND position < ? ORDER BY position DESC LIMIT 1000",
+            (json.dumps(keys), position),
+        )
+
+    def run_positions(self, stream_id: int, first_seq: int, last_seq: int) -> tuple[list[int], int]:
+        """Positions of the blocks that hold these of a stream, and how far the log is indexed."""
+        known_to = self.position()
+        positions = self._positions(
+            "SELECT position FROM by_stream WHERE stream_id = ?1 AND first_seq <= ?3 AND first_seq >= "
+            "coalesce((SELECT max(first_seq) FROM by_stream WHERE stream_id = ?1 AND first_seq <= ?2), 0)",
+            (stream_id, first_seq, last_seq),
+        )
+        return positions, known_to
+
+    def _positions(self, query: str, values: tuple[int | str, ...]) -> list[int]:
+        return [row[0] for row in self._connection.execute(query, values)]
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.close()

@@ -1,0 +1,365 @@
+"""The log: appends batches durably, in one thread, and says where everything stands.
+
+An append is acknowledged to its owner only after the commit that holds it was fsynced. Contiguity and content
+are checked in that thread, where commits are serialised (SPEC 5, rule 2).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sqlite3
+from collections import deque
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import msgspec
+
+from huskies import limits
+from huskies.errors import StoreError
+from huskies.events import codec
+from huskies.events.model import RelayedEvent
+from huskies.gateway import log_store
+from huskies.gateway.blocks import Batch, Block, Stream, pack
+from huskies.protocol.contiguity import Gap, judge
+from huskies.protocol.vectors import VersionVector
+from huskies.protocol.wire import PreviousEpoch
+from huskies.storage.commits import CommitThread
+from huskies.storage.sqlite import open_writer
+
+_log = logging.getLogger("huskies.log")
+_T = TypeVar("_T")
+
+# Checkpointing the heads this often keeps start-up short whatever the log's length.
+_CHECKPOINT_EVENTS = 200_000
+
+
+class AppendOwner(Protocol):
+    """Who is told what became of an append; called in the event loop."""
+
+    def on_committed(self, last_seq: int, batches: int, events: int) -> None:
+        """So many batches are in the log, the newest ending with `last_seq`."""
+
+    def on_gap(self, expected: int, events: int) -> None:
+        """A batch of so many events began beyond `expected`; nothing of it was stored."""
+
+    def on_conflict(self, seq: int, events: int) -> None:
+        """A batch of so many events has another content than the log, first at `seq`."""
+
+
+class Append(msgspec.Struct, gc=False):
+    """A batch on its way into the log. `first_seq` 0: whatever comes next (events without identity, v1)."""
+
+    stream: Stream
+    first_seq: int
+    events: list[RelayedEvent]
+    received_ms: int
+    replayed_through: int
+    owner: AppendOwner
+    count: int
+    size: int
+
+
+class _Call(msgspec.Struct):
+    """Something else to do in the writer's transaction; `done` gets its result after the commit."""
+
+    run: Callable[[sqlite3.Connection], Any]
+    done: asyncio.Future[Any] | None
+
+
+class Conflict(msgspec.Struct, frozen=True):
+    """The log holds something else at `seq`."""
+
+    seq: int
+
+
+class Lookup(Protocol):
+    """Finds blocks by stream; only as fresh as it says."""
+
+    def run_positions(self, stream_id: int, first_seq: int, last_seq: int) -> tuple[list[int], int]:
+        """Positions of blocks that may hold these, and the position up to which that is the whole truth."""
+
+
+class Log:
+    """The gateway's log in `directory`. `published` is called in the event loop with each commit's blocks."""
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        lookup: Lookup,
+        published: Callable[[list[Block]], None],
+        failed: Callable[[StoreError], None],
+        now_ms: Callable[[], int],
+    ) -> None:
+        self.path = directory / log_store.FILE_NAME
+        self._connection = open_writer(self.path, log_store.SCHEMA, log_store.VERSION)
+        self.log_id = log_store.log_id(self._connection)
+        self.streams = log_store.read_streams(self._connection)
+        self._by_origin = {(s.sled_id, s.epoch): s for s in self.streams if s is not None}
+        self._projects = {sled_id: stream.project for (sled_id, _), stream in self._by_origin.items()}
+        self.position, self.chain = log_store.last_block(self._connection)
+        self._lookup = lookup
+        self._published = published
+        self._now_ms = now_ms
+        self._unchecked = 0
+        self._dirty: dict[int, Stream] = {}
+        self._fresh: deque[list[Block]] = deque()
+        self.pending_events = 0
+        self.pending_bytes = 0
+        self._room: asyncio.Future[None] | None = None
+        self._thread: CommitThread[Append | _Call, Any] = CommitThread(
+            name="huskies-log",
+            commit=self._commit,
+            deliver=self._deliver,
+            failed=failed,
+            cost=lambda job: job.count if isinstance(job, Append) else 1,
+            max_cost=limits.COMMIT_EVENTS_MAX,
+        )
+
+    # --- in the event loop -------------------------------------------------------------------------
+
+    def append(self, job: Append) -> None:
+        """Hand over a batch; its owner is told what became of it."""
+        self.pending_events += job.count
+        self.pending_bytes += job.size
+        self._thread.submit(job)
+
+    @property
+    def crowded(self) -> bool:
+        """Whether so much is accepted and not yet committed that sleds must wait."""
+        return (
+            self.pending_events >= limits.PENDING_EVENTS_MAX or self.pending_bytes >= limits.PENDING_BYTES_MAX
+        )
+
+    async def room(self) -> None:
+        """Wait while too much is accepted and not yet committed."""
+        while self.crowded:
+            if self._room is None:
+                self._room = asyncio.get_running_loop().create_future()
+            await asyncio.shield(self._room)
+
+    def later(self, run: Callable[[sqlite3.Connection], object]) -> None:
+        """Do something in the writer's transaction without waiting for it."""
+        self._thread.submit(_Call(run, None))
+
+    async def call(self, run: Callable[[sqlite3.Connection], _T]) -> _T:
+        """Do something in the writer's transaction, after everything that was handed over before."""
+        done: asyncio.Future[_T] = asyncio.get_running_loop().create_future()
+        self._thread.submit(_Call(run, done))
+        return await done
+
+    async def admit(
+        self, sled_id: str, epoch: str, project: str, previous: Sequence[PreviousEpoch] = ()
+    ) -> tuple[Stream, int]:
+        """The stream of this identity and the newest seq it holds, with all earlier appends settled.
+
+        It is registered where it is new, and what the sled says of its older epochs is noted, before this
+        returns.
+        """
+
+        def run(connection: sqlite3.Connection) -> tuple[Stream, int]:
+            for older in previous:
+                self._close_epoch(connection, sled_id, older, project)
+            stream = self._register(connection, sled_id, epoch, project)
+            return stream, stream.last_seq
+
+        return await self.call(run)
+
+    def heads(self) -> VersionVector:
+        """How much of each sequence the log holds."""
+        return VersionVector({origin: stream.last_seq for origin, stream in list(self._by_origin.items())})
+
+    def project_of(self, sled_id: str) -> str | None:
+        """The project that a sled belongs to; None where the log does not know the sled."""
+        return self._projects.get(sled_id)
+
+    async def stop(self) -> None:
+        """Commit what was handed over, checkpoint and close."""
+        await self._thread.stop()
+        try:
+            self._checkpoint_heads()
+            self._connection.close()
+        except sqlite3.Error as error:
+            _log.warning("the log could not be checkpointed: %s", error)
+
+    # --- in the writer's thread --------------------------------------------------------------------
+
+    def _commit(self, jobs: Sequence[Append | _Call]) -> list[Any]:
+        connection = self._connection
+        blocks: list[Block] = []
+        waiting: dict[int, Batch] = {}
+        results: list[Any] = []
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            for job in jobs:
+                if isinstance(job, _Call):
+                    self._flush(waiting, blocks)
+                    results.append(job.run(connection))
+                else:
+                    results.append(self._append(job, waiting, blocks))
+            self._flush(waiting, blocks)
+            if self._unchecked >= _CHECKPOINT_EVENTS:
+                self._write_heads()
+            connection.execute("COMMIT")
+        except sqlite3.Error as error:
+            raise StoreError(f"{self.path}: {error}") from error
+        self._fresh.append(blocks)
+        return results
+
+    def _append(self, job: Append, waiting: dict[int, Batch], blocks: list[Block]) -> int | Gap | Conflict:
+        stream = job.stream
+        first_seq = job.first_seq or stream.last_seq + 1
+        last_seq = first_seq + job.count - 1
+        verdict = judge(stream.last_seq, first_seq, job.count)
+        if isinstance(verdict, Gap):
+            return verdict
+        fresh = job.events
+        if verdict.held:
+            self._flush(waiting, blocks)
+            differs = self._compare(stream, first_seq, job.events[: verdict.held])
+            if differs is not None:
+                self._quarantine(job, differs)
+                return Conflict(differs)
+            fresh = job.events[verdict.held :]
+        if fresh:
+            stream.last_seq = last_seq
+            self._dirty[stream.id] = stream
+            self._wait(
+                Batch(stream.id, first_seq + verdict.held, job.received_ms, job.replayed_through, fresh),
+                waiting,
+                blocks,
+            )
+        return last_seq
+
+    def _wait(self, batch: Batch, waiting: dict[int, Batch], blocks: list[Block]) -> None:
+        """Let a batch wait for the end of the commit, joined with what waits of the same stream."""
+        before = waiting.get(batch.stream_id)
+        if before is not None and before.replayed_through == batch.replayed_through:
+            before.events.extend(batch.events)
+            return
+        if before is not None:
+            self._flush(waiting, blocks)
+        waiting[batch.stream_id] = batch
+
+    def _flush(self, waiting: dict[int, Batch], blocks: list[Block]) -> None:
+        for block, runs_json in pack(waiting.values(), self.position + 1, self.chain):
+            log_store.insert_block(self._connection, block, runs_json)
+            self.position, self.chain = block.last_position, block.chain
+            self._unchecked += block.count
+            blocks.append(block)
+        waiting.clear()
+
+    def _compare(self, stream: Stream, first_seq: int, events: Sequence[RelayedEvent]) -> int | None:
+        """The first seq at which these differ from what is held; None where they are the same."""
+        last_seq = first_seq + len(events) - 1
+        held: dict[int, RelayedEvent] = {}
+        positions, known_to = self._lookup.run_positions(stream.id, first_seq, last_seq)
+        # The index follows the log; the runs of the blocks that it has not seen yet are looked through.
+        positions.extend(
+            position
+            for position, runs_json in log_store.runs_after(self._connection, known_to)
+            if f"[{stream.id},".encode() in runs_json
+        )
+        for position in positions:
+            self._collect(stream.id, position, held)
+        for seq, event in enumerate(events, first_seq):
+            if held.get(seq) != event:
+                return seq
+        return None
+
+    def _collect(self, stream_id: int, position: int, held: dict[int, RelayedEvent]) -> None:
+        block = log_store.block_at(self._connection, position)
+        if block is None:
+            return
+        start = 0
+        for run in block.runs:
+            if run.stream_id == stream_id:
+                held.update(enumerate(block.events()[start : start + run.count], run.first_seq))
+            start += run.count
+
+    def _quarantine(self, job: Append, seq: int) -> None:
+        events = job.events[seq - job.first_seq :]
+        self._connection.execute(
+            "INSERT INTO quarantine (stream_id, first_seq, received_ms, events) VALUES (?, ?, ?, ?)",
+            (job.stream.id, seq, job.received_ms, codec.encode_batch(events)),
+        )
+
+    def _register(self, connection: sqlite3.Connection, sled_id: str, epoch: str, project: str) -> Stream:
+        known = self._by_origin.get((sled_id, epoch))
+        if known is not None:
+            return known
+        stream = Stream(len(self.streams), sled_id, epoch, project)
+        connection.execute(
+            "INSERT INTO streams VALUES (?, ?, ?, ?, 0, NULL)", (stream.id, sled_id, epoch, project)
+        )
+        self.streams.append(stream)
+        self._by_origin[sled_id, epoch] = stream
+        self._projects[sled_id] = project
+        return stream
+
+    def _close_epoch(
+        self, connection: sqlite3.Connection, sled_id: str, older: PreviousEpoch, project: str
+    ) -> None:
+        stream = self._register(connection, sled_id, older.epoch, project)
+        if stream.closed_seq == older.last_seq:
+            return
+        stream.closed_seq = older.last_seq
+        connection.execute("UPDATE streams SET closed_seq = ? WHERE id = ?", (older.last_seq, stream.id))
+        if older.last_seq > stream.last_seq:
+            _log.error(
+                "events are missing: their sled no longer holds them",
+                extra={
+                    "project": project,
+                    "epoch": older.epoch,
+                    "from": stream.last_seq + 1,
+                    "to": older.last_seq,
+                },
+            )
+
+    def _write_heads(self) -> None:
+        log_store.write_heads(self._connection, list(self._dirty.values()), self.position)
+        self._dirty.clear()
+        self._unchecked = 0
+
+    def _checkpoint_heads(self) -> None:
+        if self._dirty:
+            self._connection.execute("BEGIN IMMEDIATE")
+            self._write_heads()
+            self._connection.execute("COMMIT")
+
+    # --- back in the event loop --------------------------------------------------------------------
+
+    def _deliver(self, jobs: Sequence[Append | _Call], results: Sequence[Any]) -> None:
+        settled: dict[int, tuple[AppendOwner, int, int, int]] = {}
+        for job, result in zip(jobs, results, strict=True):
+            if isinstance(job, _Call):
+                if job.done is not None and not job.done.done():
+                    job.done.set_result(result)
+                continue
+            self.pending_events -= job.count
+            self.pending_bytes -= job.size
+            owner = job.owner
+            if isinstance(result, int):
+                _, _, batches, events = settled.get(id(owner), (owner, 0, 0, 0))
+                settled[id(owner)] = (owner, result, batches + 1, events + job.count)
+            else:
+                self._refused(job, result, settled.pop(id(owner), None))
+        for owner, last_seq, batches, events in settled.values():
+            owner.on_committed(last_seq, batches, events)
+        self._published(self._fresh.popleft())
+        if self._room is not None:
+            self._room.set_result(None)
+            self._room = None
+
+    @staticmethod
+    def _refused(
+        job: Append, result: Gap | Conflict, before: tuple[AppendOwner, int, int, int] | None
+    ) -> None:
+        if before is not None:
+            job.owner.on_committed(*before[1:])
+        if isinstance(result, Gap):
+            job.owner.on_gap(result.expected, job.count)
+        else:
+            job.owner.on_conflict(result.seq, job.count)

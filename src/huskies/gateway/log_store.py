@@ -1,0 +1,170 @@
+"""The log's file: its schema, and how blocks and streams are read from it."""
+
+from __future__ import annotations
+
+import secrets
+import sqlite3
+from collections.abc import Iterator
+from typing import Final
+
+from huskies.errors import CorruptLogError
+from huskies.gateway.blocks import Block, Stream, checksum, decode_runs
+
+FILE_NAME: Final = "log.db"
+VERSION: Final = 1
+
+# `runs` stands before `events`, so that reading only the runs does not read the events' pages.
+SCHEMA: Final = """
+CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
+CREATE TABLE blocks (position INTEGER PRIMARY KEY, count INTEGER NOT NULL, chain INTEGER NOT NULL,
+                     runs BLOB NOT NULL, events BLOB NOT NULL);
+CREATE TABLE streams (id INTEGER PRIMARY KEY, sled_id TEXT NOT NULL, epoch TEXT NOT NULL,
+                      project TEXT NOT NULL, last_seq INTEGER NOT NULL, closed_seq INTEGER,
+                      UNIQUE (sled_id, epoch));
+CREATE TABLE snapshots (project TEXT PRIMARY KEY, stream_id INTEGER NOT NULL, seq INTEGER NOT NULL,
+                        position INTEGER NOT NULL, received_ms INTEGER NOT NULL, stories BLOB NOT NULL)
+                       WITHOUT ROWID;
+CREATE TABLE quarantine (id INTEGER PRIMARY KEY, stream_id INTEGER NOT NULL, first_seq INTEGER NOT NULL,
+                         received_ms INTEGER NOT NULL, events BLOB NOT NULL)
+"""
+
+
+def insert_block(connection: sqlite3.Connection, block: Block, runs_json: bytes) -> None:
+    """Append one block; part of the caller's transaction."""
+    connection.execute(
+        "INSERT INTO blocks VALUES (?, ?, ?, ?, ?)",
+        (block.position, block.count, block.chain, runs_json, block.events_json),
+    )
+
+
+def read_meta(connection: sqlite3.Connection, key: str) -> str | int | None:
+    """A value that the log keeps about itself."""
+    row = connection.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+    return None if row is None else row[0]
+
+
+def write_meta(connection: sqlite3.Connection, key: str, value: str | int) -> None:
+    """Set such a value; part of the caller's transaction."""
+    connection.execute(
+        "INSERT INTO meta VALUES (?, ?) ON CONFLICT DO UPDATE SET value = excluded.value", (key, value)
+    )
+
+
+def log_id(connection: sqlite3.Connection) -> str:
+    """The log's id, drawn when the log is new."""
+    found = read_meta(connection, "log_id")
+    if found is None:
+        found = secrets.token_hex(4)
+        write_meta(connection, "log_id", found)
+    return str(found)
+
+
+def read_streams(connection: sqlite3.Connection) -> list[Stream | None]:
+    """All streams, indexed by id (ids begin at 1), with the newest seq that each holds.
+
+    The rows' `last_seq` are as of the last checkpoint; the runs of the blocks since then are added.
+    """
+    streams: list[Stream | None] = [None]
+    for row in connection.execute(
+        "SELECT id, sled_id, epoch, project, last_seq, closed_seq FROM streams ORDER BY id"
+    ):
+        stream = Stream(*row)
+        streams.extend([None] * (stream.id + 1 - len(streams)))
+        streams[stream.id] = stream
+    since = read_meta(connection, "heads_position") or 0
+    for (runs_json,) in connection.execute("SELECT runs FROM blocks WHERE position > ?", (since,)):
+        for run in decode_runs(runs_json):
+            known = streams[run.stream_id]
+            assert known is not None  # noqa: S101 - streams are committed before their first run
+            known.last_seq = run.first_seq + run.count - 1
+    return streams
+
+
+def write_heads(connection: sqlite3.Connection, streams: list[Stream], position: int) -> None:
+    """Checkpoint what `read_streams` would otherwise have to work out; part of the caller's transaction."""
+    connection.executemany(
+        "UPDATE streams SET last_seq = ? WHERE id = ?", [(stream.last_seq, stream.id) for stream in streams]
+    )
+    write_meta(connection, "heads_position", position)
+
+
+def last_block(connection: sqlite3.Connection) -> tuple[int, int]:
+    """The position of the newest event and the log's checksum; (0, 0) for an empty log."""
+    row = connection.execute(
+        "SELECT position + count - 1, chain FROM blocks ORDER BY position DESC LIMIT 1"
+    ).fetchone()
+    return (0, 0) if row is None else (row[0], row[1])
+
+
+def first_position(connection: sqlite3.Connection) -> int:
+    """The position of the oldest event that is retained; 1 for an empty log."""
+    row = connection.execute("SELECT position FROM blocks ORDER BY position LIMIT 1").fetchone()
+    return 1 if row is None else int(row[0])
+
+
+def chain_at(connection: sqlite3.Connection, position: int) -> int | None:
+    """The checksum of the block that holds `position`; None where no block does."""
+    row = connection.execute(
+        "SELECT position + count, chain FROM blocks WHERE position <= ? ORDER BY position DESC LIMIT 1",
+        (position,),
+    ).fetchone()
+    return row[1] if row is not None and position < row[0] else None
+
+
+_COLUMNS = "position, count, chain, runs, events"
+
+
+def blocks_after(connection: sqlite3.Connection, position: int) -> Iterator[Block]:
+    """The blocks that hold events beyond `position`, oldest first; raises `CorruptLogError`."""
+    row = connection.execute(
+        "SELECT position FROM blocks WHERE position <= ? ORDER BY position DESC LIMIT 1", (position + 1,)
+    ).fetchone()
+    start = position + 1 if row is None else row[0]
+    for found in connection.execute(
+        f"SELECT {_COLUMNS} FROM blocks WHERE position >= ? ORDER BY position",  # noqa: S608 - constant
+        (start,),
+    ):
+        block = _block(connection, found)
+        if block.last_position > position:
+            yield block
+
+
+def blocks_before(connection: sqlite3.Connection, position: int) -> Iterator[Block]:
+    """The blocks that hold events before `position`, newest first; raises `CorruptLogError`."""
+    for found in connection.execute(
+        f"SELECT {_COLUMNS} FROM blocks WHERE position < ? ORDER BY position DESC",  # noqa: S608 - constant
+        (position,),
+    ):
+        yield _block(connection, found)
+
+
+def block_at(connection: sqlite3.Connection, position: int) -> Block | None:
+    """The block that begins at `position`; raises `CorruptLogError`."""
+    found = connection.execute(
+        f"SELECT {_COLUMNS} FROM blocks WHERE position = ?",  # noqa: S608 - constant
+        (position,),
+    ).fetchone()
+    return None if found is None else _block(connection, found)
+
+
+def runs_after(connection: sqlite3.Connection, position: int) -> Iterator[tuple[int, bytes]]:
+    """Position and runs of the blocks that begin beyond `position`."""
+    yield from connection.execute(
+        "SELECT position, runs FROM blocks WHERE position > ? ORDER BY position", (position,)
+    )
+
+
+def _block(connection: sqlite3.Connection, row: tuple[int, int, int, bytes, bytes]) -> Block:
+    position, count, chain, runs_json, events_json = row
+    before = connection.execute(
+        "SELECT chain FROM blocks WHERE position < ? ORDER BY position DESC LIMIT 1", (position,)
+    ).fetchone()
+    # The oldest retained block has nothing before it to chain from once older ones were dropped.
+    expected = (
+        chain
+        if before is None and position > 1
+        else checksum(before[0] if before else 0, runs_json, events_json)
+    )
+    if expected != chain:
+        raise CorruptLogError(position, f"its checksum is {expected:08x} and should be {chain:08x}")
+    return Block(position, count, chain, decode_runs(runs_json), events_json)

@@ -1,0 +1,183 @@
+"""`GET /openapi.json`: the HTTP side in OpenAPI 3.1, its schemas taken from the code's own types."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Annotated, Any, Final
+
+import msgspec
+from msgspec import Meta
+
+from huskies import __version__, limits
+from huskies.events.model import EVENT_TYPES, RelayedEvent
+from huskies.gateway.boards import ProjectView
+from huskies.protocol import wire
+
+
+class GatewayStatusEvent(msgspec.Struct):
+    """One event of the log. `replayed`: it was recorded before the session that brought it began."""
+
+    cursor: str
+    project: str
+    sled_id: str
+    epoch: str
+    seq: Annotated[int, Meta(ge=1)]
+    received_ms: Annotated[int, Meta(ge=0)]
+    replayed: bool
+    event: RelayedEvent
+
+
+class Gap(msgspec.Struct):
+    """Positions that were asked for and are no longer retained."""
+
+    from_: int = msgspec.field(name="from")
+    to: int
+
+
+class EventsPage(msgspec.Struct):
+    """A page of history; `next` is null where there is no more."""
+
+    events: list[GatewayStatusEvent]
+    next: str | None
+    gap: Gap | msgspec.UnsetType = msgspec.UNSET
+
+
+class ProjectsAnswer(msgspec.Struct):
+    """All projects."""
+
+    projects: list[ProjectView]
+
+
+class TokenAnswer(msgspec.Struct):
+    """A join token, good for one push connection within `expires_in` seconds."""
+
+    token: str
+    expires_in: int
+
+
+class ErrorAnswer(msgspec.Struct):
+    """Why a request was refused."""
+
+    error: str
+
+
+class StatusAnswer(msgspec.Struct):
+    """How the process is."""
+
+    status: str
+
+
+_TYPES: Final = (GatewayStatusEvent, EventsPage, ProjectsAnswer, TokenAnswer, ErrorAnswer, StatusAnswer)
+_ERRORS: Final = {
+    "401": "The sled token or join token is missing, unknown, used or expired.",
+    "403": "The project is not allowed, or the request comes from a page of another origin.",
+    "409": "The cursor is of another log, or of this one before it was restored: start from `after=0`.",
+    "422": "A parameter is not what it should be.",
+    "426": "The endpoint is a WebSocket.",
+    "503": "The gateway cannot take this now.",
+}
+
+
+@cache
+def document() -> dict[str, Any]:
+    """The OpenAPI document."""
+    _, schemas = msgspec.json.schema_components(_TYPES, ref_template="#/components/schemas/{name}")
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Huskies gateway",
+            "version": __version__,
+            "license": {"name": "MIT", "identifier": "MIT"},
+        },
+        "paths": {
+            wire.TOKENS_PATH: {"post": _make_token()},
+            wire.PUSH_PATH: {"get": _push()},
+            wire.EVENTS_PATH: {"get": _events()},
+            wire.PROJECTS_PATH: {"get": _operation("projects", "Every project.", "ProjectsAnswer")},
+            "/healthz": {"get": _operation("health", "Whether the process is alive.", "StatusAnswer")},
+            "/readyz": {"get": _operation("ready", "Whether it serves.", "StatusAnswer", "503")},
+            "/metrics": {"get": _text("metrics", "Prometheus metrics.", "text/plain")},
+            "/openapi.json": {"get": _text("openapi", "This document.", "application/json")},
+            "/": {"get": _text("dashboard", "The dashboard.", "text/html")},
+        },
+        "components": {
+            "schemas": schemas,
+            "securitySchemes": {
+                "sledToken": {"type": "http", "scheme": "bearer", "description": "One per project."},
+                "joinToken": {"type": "http", "scheme": "bearer", "description": "One per connection."},
+            },
+        },
+    }
+
+
+def _operation(name: str, summary: str, schema: str, *errors: str) -> dict[str, Any]:
+    return {
+        "operationId": name,
+        "summary": summary,
+        "responses": {
+            "200": {"description": "OK", "content": _content(schema)},
+            **{code: {"description": _ERRORS[code], "content": _content("ErrorAnswer")} for code in errors},
+        },
+    }
+
+
+def _text(name: str, summary: str, content_type: str) -> dict[str, Any]:
+    return {
+        "operationId": name,
+        "summary": summary,
+        "responses": {"200": {"description": "OK", "content": {content_type: {}}}},
+    }
+
+
+def _make_token() -> dict[str, Any]:
+    operation = _operation("makeToken", "Ask for a join token.", "TokenAnswer", "401", "403", "503")
+    return {**operation, "security": [{"sledToken": []}, {}]}
+
+
+def _push() -> dict[str, Any]:
+    errors = ("401", "403", "422", "426")
+    return {
+        "operationId": "push",
+        "summary": f"A sled's WebSocket; it offers the subprotocol {wire.SUBPROTOCOL}, or none for v1.",
+        "security": [{"joinToken": []}, {}],
+        "parameters": [
+            _query("project", {"type": "string"}, required=True),
+            _query("token", {"type": "string", "description": "The join token, from older sleds."}),
+        ],
+        "responses": {
+            "101": {"description": "The upgrade was accepted."},
+            **{code: {"description": _ERRORS[code], "content": _content("ErrorAnswer")} for code in errors},
+        },
+    }
+
+
+def _events() -> dict[str, Any]:
+    operation = _operation("events", "Events, as a page or as a stream.", "EventsPage", "403", "409", "422")
+    operation["responses"]["200"]["content"]["text/event-stream"] = {
+        "schema": {
+            "type": "string",
+            "description": "`event: status` with a cursor as `id` and a GatewayStatusEvent as `data`; blocks "
+            "with only an `id`; `event: reset`, `gap` and `error`.",
+        }
+    }
+    whole = {"type": "integer", "minimum": 0, "maximum": limits.TIMESTAMP_MS_MAX}
+    operation["parameters"] = [
+        _query("after", {"type": "string", "description": "A cursor, or 0: from the beginning."}),
+        _query("before", {"type": "string", "description": "A cursor, or `latest`: newest first (a page)."}),
+        _query("limit", {"type": "integer", "minimum": 1, "maximum": limits.PAGE_EVENTS_MAX}),
+        _query("project", {"type": "string"}),
+        _query("type", {"type": "string", "enum": list(EVENT_TYPES)}),
+        _query("story", {"type": "string"}),
+        _query("since", whole),
+        _query("until", whole),
+        {"name": "Last-Event-ID", "in": "header", "schema": {"type": "string"}},
+    ]
+    return operation
+
+
+def _query(name: str, schema: dict[str, Any], *, required: bool = False) -> dict[str, Any]:
+    return {"name": name, "in": "query", "required": required, "schema": schema}
+
+
+def _content(schema: str) -> dict[str, Any]:
+    return {"application/json": {"schema": {"$ref": f"#/components/schemas/{schema}"}}}

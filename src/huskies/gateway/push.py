@@ -1,0 +1,268 @@
+"""Push connections: the shell around `protocol.gateway`, and the older sleds of v1 (SPEC 5).
+
+Frames to a sled are written straight to the transport: an ack is sent from within the delivery of a commit,
+which cannot wait, and a server's text frame is its length and its bytes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import struct
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Final
+
+from aiohttp import WSMsgType, web
+
+from huskies import limits
+from huskies.errors import InvalidEventError
+from huskies.events import codec
+from huskies.gateway.blocks import Stream
+from huskies.gateway.log import Append
+from huskies.protocol import wire
+from huskies.protocol.effects import Admit, ApplySnapshot, End, GatewayEffect, Ping, Send
+from huskies.protocol.effects import Append as AppendEffect
+
+if TYPE_CHECKING:
+    from huskies.events.model import RelayedEvent
+    from huskies.gateway.sessions import Sessions
+    from huskies.protocol.gateway import GatewaySession
+
+_log = logging.getLogger("huskies.push")
+
+_PING: Final = b"\x89\x00"
+# A sled that reads none of its acks is not one we can talk to.
+_UNREAD_BYTES_MAX: Final = 1 << 20
+
+
+def text_frame(payload: bytes) -> bytes:
+    """A server's (unmasked) WebSocket text frame; RFC 6455, 5.2."""
+    size = len(payload)
+    if size < 126:  # noqa: PLR2004 - RFC 6455's own numbers
+        return b"\x81" + bytes((size,)) + payload
+    if size < 1 << 16:
+        return b"\x81\x7e" + struct.pack("!H", size) + payload
+    return b"\x81\x7f" + struct.pack("!Q", size) + payload
+
+
+class _Connection:
+    """What v1 and v2 connections share: the socket, backpressure, and a close that never waits long."""
+
+    version = "v1"
+
+    def __init__(
+        self, sessions: Sessions, project: str, socket: web.WebSocketResponse, request: web.Request
+    ) -> None:
+        self.sessions = sessions
+        self.project = project
+        self._socket = socket
+        self._transport = request.transport
+        self._closing: asyncio.Task[bool] | None = None
+        self._settled: asyncio.Future[None] | None = None
+        self.in_flight = 0
+
+    def write(self, data: bytes) -> None:
+        """Write bytes to the sled without waiting; one that does not read is cut off."""
+        if self._transport is None or self._transport.is_closing():
+            return
+        if self._transport.get_write_buffer_size() > _UNREAD_BYTES_MAX:
+            _log.warning("a sled does not read what it is sent; cut off", extra={"project": self.project})
+            self._transport.abort()
+            return
+        self._transport.write(data)
+
+    def close(self, code: int, reason: str) -> None:
+        """Begin to close the connection."""
+        if self._closing is None:
+            # A close frame holds 125 bytes, two of them the code.
+            message = reason.encode()[:120].decode(errors="ignore").encode()
+            self._closing = asyncio.create_task(self._socket.close(code=code, message=message))
+
+    async def room(self) -> None:
+        """Wait while more is in flight than may be: not reading is how a sled is slowed down."""
+        while self.in_flight >= limits.MAX_IN_FLIGHT and self._closing is None:
+            self._settled = asyncio.get_running_loop().create_future()
+            await self._settled
+        await self.sessions.log.room()
+
+    def settle(self, events: int) -> None:
+        """So many events in flight were committed or refused."""
+        self.in_flight -= events
+        if self._settled is not None:
+            if not self._settled.done():
+                self._settled.set_result(None)
+            self._settled = None
+
+    def append(
+        self, stream: Stream, first_seq: int, events: list[RelayedEvent], size: int, replayed: int
+    ) -> None:
+        """Hand a batch to the log."""
+        count = len(events)
+        self.in_flight += count
+        self.sessions.metrics.received(self.version, count)
+        self.sessions.log.append(
+            Append(stream, first_seq, events, self.sessions.now_ms(), replayed, self, count, size)  # type: ignore[arg-type]  # each subclass is an AppendOwner
+        )
+
+    async def finished(self) -> None:
+        """Wait for the close that was begun, if any."""
+        if self._closing is not None:
+            await asyncio.wait([self._closing], timeout=limits.CLOSE_LIMIT)
+
+
+class V2Connection(_Connection):
+    """A sled that speaks `huskies.relay.v2`."""
+
+    version = "v2"
+
+    def __init__(
+        self,
+        sessions: Sessions,
+        project: str,
+        socket: web.WebSocketResponse,
+        request: web.Request,
+        core: GatewaySession,
+    ) -> None:
+        super().__init__(sessions, project, socket, request)
+        self.core = core
+        self.sled_id = ""
+        self.stream: Stream | None = None
+        self._frame_size = 0
+
+    async def serve(self) -> None:
+        """Carry on until the connection ends."""
+        now = asyncio.get_running_loop().time
+        await self.apply(self.core.start())
+        while True:
+            message = await self._socket.receive()
+            kind = message.type
+            if kind is WSMsgType.TEXT:
+                self._frame_size = len(message.data)
+                effects = self.core.receive(message.data, now())
+                await self.apply(effects)
+                if self.in_flight >= limits.MAX_IN_FLIGHT or self.sessions.log.crowded:
+                    await self.room()
+            elif kind is WSMsgType.PING:
+                self.core.heard(now())
+                self.write(b"\x8a" + bytes((len(message.data),)) + message.data)
+            elif kind is WSMsgType.PONG:
+                self.core.heard(now())
+            elif kind is WSMsgType.BINARY:
+                self.close(wire.CLOSE_UNSUPPORTED, "frames are JSON text")
+                break
+            else:
+                break
+        await self.finished()
+
+    async def apply(self, effects: Iterable[GatewayEffect]) -> None:
+        """Carry out effects; only admission waits for anything."""
+        for effect in effects:
+            if type(effect) is Admit:
+                await self.sessions.admit(self, effect.hello)
+            else:
+                self.carry_out(effect)
+
+    def apply_now(self, effects: Sequence[GatewayEffect]) -> None:
+        """Carry out effects among which there is no admission."""
+        for effect in effects:
+            self.carry_out(effect)
+
+    def carry_out(self, effect: GatewayEffect) -> None:
+        """Carry out one effect that need not wait."""
+        match effect:
+            case Send():
+                self.write(text_frame(effect.data))
+            case AppendEffect():
+                assert self.stream is not None  # noqa: S101 - the core asks only after admission
+                self.append(
+                    self.stream, effect.first_seq, effect.events, self._frame_size, self.core.replayed_through
+                )
+            case ApplySnapshot():
+                self.sessions.snapshot(self, effect.snapshot)
+            case Ping():
+                self.write(_PING)
+            case End():
+                self.sessions.note_end(self, effect.reason)
+                self.close(effect.close_code, effect.reason)
+            case Admit():
+                raise AssertionError("admission waits; see apply")
+
+    # --- AppendOwner -------------------------------------------------------------------------------
+
+    def on_committed(self, last_seq: int, batches: int, events: int) -> None:
+        """Batches are in the log: acknowledge them."""
+        self.settle(events)
+        self.apply_now(self.core.committed(last_seq, batches))
+
+    def on_gap(self, expected: int, events: int) -> None:
+        """A batch began too far on."""
+        self.settle(events)
+        self.apply_now(self.core.gap(expected))
+
+    def on_conflict(self, seq: int, events: int) -> None:
+        """A batch has another content than the log."""
+        self.settle(events)
+        self.sessions.conflict(self, seq)
+        self.apply_now(self.core.conflict(seq))
+
+
+class V1Connection(_Connection):
+    """An older sled: a stored event a frame, nothing back, and never closed for silence."""
+
+    def __init__(
+        self,
+        sessions: Sessions,
+        project: str,
+        socket: web.WebSocketResponse,
+        request: web.Request,
+        stream: Stream,
+    ) -> None:
+        super().__init__(sessions, project, socket, request)
+        self._stream = stream
+        self._refused = 0
+
+    async def serve(self) -> None:
+        """Carry on until the connection ends."""
+        while True:
+            message = await self._socket.receive()
+            kind = message.type
+            if kind is WSMsgType.TEXT:
+                self._take(message.data)
+                if self.in_flight >= limits.MAX_IN_FLIGHT or self.sessions.log.crowded:
+                    await self.room()
+            elif kind is WSMsgType.PING:
+                self.write(b"\x8a" + bytes((len(message.data),)) + message.data)
+            elif kind is WSMsgType.BINARY:
+                self.close(wire.CLOSE_UNSUPPORTED, "frames are JSON text")
+                break
+            elif kind is not WSMsgType.PONG:
+                break
+        await self.finished()
+
+    def _take(self, data: bytes) -> None:
+        try:
+            event = codec.decode_v1(data)
+        except InvalidEventError as error:
+            self._refused += 1
+            self.sessions.metrics.refused("v1_frame")
+            # A sled that sends nothing else should not fill the log file: say it at 1, 2, 4, 8, … frames.
+            if self._refused & (self._refused - 1) == 0:
+                _log.warning(
+                    "dropped a frame that is no event: %s",
+                    error.problem,
+                    extra={"project": self.project, "dropped": self._refused},
+                )
+            return
+        self.append(self._stream, 0, [event], len(data), 0)
+
+    def on_committed(self, last_seq: int, batches: int, events: int) -> None:  # noqa: ARG002 - AppendOwner's
+        """Batches are in the log; v1 is told nothing."""
+        self.settle(events)
+
+    def on_gap(self, expected: int, events: int) -> None:
+        """Never happens: the log numbers these events itself."""
+        raise AssertionError(f"gap {expected}, {events} events, in a stream that the log numbers itself")
+
+    def on_conflict(self, seq: int, events: int) -> None:
+        """Never happens: the log numbers these events itself."""
+        raise AssertionError(f"conflict at {seq}, {events} events, in a stream that the log numbers itself")

@@ -1,0 +1,216 @@
+"""The gateway: its parts put together, started and stopped."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import logging
+import time
+from collections.abc import Coroutine
+from typing import Any, Final
+
+from aiohttp import web
+from filelock import FileLock, Timeout
+
+from huskies import limits
+from huskies.config import GatewaySettings, ProjectsFile
+from huskies.errors import ConfigError, StoreError
+from huskies.gateway import views
+from huskies.gateway.admission import Admission
+from huskies.gateway.api import Api
+from huskies.gateway.blocks import Block
+from huskies.gateway.boards import ProjectView, project_views
+from huskies.gateway.feed import Feed
+from huskies.gateway.history import History
+from huskies.gateway.index import Index, IndexReader
+from huskies.gateway.keys import gateway_id
+from huskies.gateway.log import Log
+from huskies.gateway.metrics import Metrics
+from huskies.gateway.policy import PolicyFile
+from huskies.gateway.sessions import Sessions
+from huskies.httpd import errors_as_json, serve
+
+_log = logging.getLogger("huskies.gateway")
+
+_LOCK_NAME: Final = "lock"
+_TICK_INTERVAL: Final = 1.0
+
+
+class Gateway:
+    """One gateway in `settings.data_dir`. `start`, then `wait`; `stop` may be called at any time after."""
+
+    def __init__(self, settings: GatewaySettings, *, slow_after: float = limits.SLOW_READER_LIMIT) -> None:
+        self._settings = settings
+        self.slow_after = slow_after
+        self.ready = False
+        self.url = ""
+        self.metrics = Metrics()
+        self._lock = FileLock(settings.data_dir / _LOCK_NAME)
+        self._urls: dict[str, str] = {}
+        self._tasks: list[asyncio.Task[None]] = []
+        self._runner: web.AppRunner | None = None
+        self._ended: asyncio.Future[None] | None = None
+
+    async def start(self) -> None:
+        """Open the log and listen; raises `ConfigError` where a setting, directory or port is unusable."""
+        settings = self._settings
+        self._ended = asyncio.get_running_loop().create_future()
+        self._prepare_directory()
+        try:
+            self._policy = PolicyFile(settings.data_dir)
+            self.admission = Admission(loopback=is_loopback(settings.host))
+            self.admission.check_start(self.policy(), settings.host)
+            await self._open_log()
+            await self._listen()
+        except BaseException:
+            await self.stop()
+            raise
+        self._spawn(self._tick())
+        self._spawn(
+            views.follow(
+                index=self.index,
+                fleet=self.fleet,
+                feed=self.feed,
+                history=self.history,
+                log=self.log,
+                metrics=self.metrics,
+            )
+        )
+        self.ready = True
+        _log.info("the gateway listens", extra={"url": self.url, "data_dir": str(settings.data_dir)})
+
+    async def wait(self) -> None:
+        """Until `stop`; raises `StoreError` as soon as the log cannot be written any more."""
+        assert self._ended is not None, "start the gateway first"  # noqa: S101 - a caller's mistake
+        await asyncio.shield(self._ended)
+
+    async def stop(self) -> None:
+        """Acknowledge what was accepted, tell sleds and readers, and close everything."""
+        self.ready = False
+        if hasattr(self, "sessions"):
+            self.sessions.drain()
+            self.feed.close()
+        if self._runner is not None:
+            await self._runner.cleanup()
+            self._runner = None
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks.clear()
+        await self._close_log()
+        self._lock.release()
+        if self._ended is not None and not self._ended.done():
+            self._ended.set_result(None)
+
+    def policy(self) -> ProjectsFile:
+        """What projects.toml says now."""
+        return self._policy.current()
+
+    def add_project(self, name: str, url: str) -> None:
+        """Show a project's own address although projects.toml does not list it (`huskies up`)."""
+        self._urls[name] = url
+
+    def project_views(self) -> list[ProjectView]:
+        """What `GET /gateway/projects` shows."""
+        listed = {name: entry.url for name, entry in self.policy().projects.items()}
+        return project_views({**self._urls, **listed}, self.fleet, self.sessions, self.log)
+
+    # --- starting ----------------------------------------------------------------------------------
+
+    def _prepare_directory(self) -> None:
+        directory = self._settings.data_dir
+        try:
+            directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._lock.acquire(timeout=0)
+        except Timeout:
+            raise ConfigError(
+                f"--data-dir {directory}",
+                "another gateway is using it; stop that one or name another directory",
+            ) from None
+        except OSError as error:
+            raise ConfigError(f"--data-dir {directory}", f"cannot be used: {error.strerror}") from None
+
+    async def _open_log(self) -> None:
+        directory = self._settings.data_dir
+        self.index = Index(directory)
+        self._lookup = IndexReader(self.index)
+        self.log = Log(
+            directory, lookup=self._lookup, published=self._published, failed=self._failed, now_ms=now_ms
+        )
+        self.feed = Feed(self.log.log_id, self.log.position, self.log.chain)
+        self.history = History(self.log.path, self.log.log_id, self.index, self.log.streams)
+        self.fleet = await views.restore(self.index, self.history, self.log)
+        self.sessions = Sessions(
+            log=self.log,
+            fleet=self.fleet,
+            metrics=self.metrics,
+            gateway_id=gateway_id(directory),
+            now_ms=now_ms,
+        )
+
+    async def _listen(self) -> None:
+        app = web.Application(middlewares=[errors_as_json], client_max_size=1 << 16)
+        app.add_routes(Api(self).routes())
+        host = self._settings.host
+        self._runner, port = await serve(app, host, self._settings.port)
+        self.url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+
+    # --- running -----------------------------------------------------------------------------------
+
+    def _published(self, blocks: list[Block]) -> None:
+        if not blocks:
+            return
+        streams = self.log.streams
+        for block in blocks:
+            self.fleet.apply_block(block, streams)
+        self.metrics.appended(sum(block.count for block in blocks), blocks[-1].last_position)
+        self.feed.publish(blocks, streams)
+
+    def _failed(self, error: StoreError) -> None:
+        # Nothing more is acknowledged: the sleds keep everything until a gateway can.
+        _log.critical("the log cannot be written: %s", error)
+        self.ready = False
+        if self._ended is not None and not self._ended.done():
+            self._ended.set_exception(error)
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(_TICK_INTERVAL)
+            await self.sessions.tick()
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        task.add_done_callback(self._task_ended)
+        self._tasks.append(task)
+
+    def _task_ended(self, task: asyncio.Task[None]) -> None:
+        if task.cancelled() or task.exception() is None:
+            return
+        problem = task.exception()
+        _log.critical("a part of the gateway failed", exc_info=problem)
+        self._failed(problem if isinstance(problem, StoreError) else StoreError(str(problem)))
+
+    async def _close_log(self) -> None:
+        if hasattr(self, "log"):
+            await self.log.stop()
+            if hasattr(self, "fleet"):
+                views.keep(self.index, self.fleet)
+                self.history.close()
+        if hasattr(self, "index"):
+            self._lookup.close()
+            self.index.close()
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach an address."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def now_ms() -> int:
+    """The wall clock, in Unix milliseconds."""
+    return time.time_ns() // 1_000_000

@@ -1,0 +1,225 @@
+"""Who is connected: admits sleds, lets a newer session end the older, knows how each project stands."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import secrets
+from collections import Counter
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+from aiohttp import web
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from huskies.gateway.fleet import Fleet
+from huskies.gateway.log import Log
+from huskies.gateway.metrics import Metrics
+from huskies.gateway.push import V1Connection, V2Connection
+from huskies.protocol import wire
+from huskies.protocol.gateway import GatewaySession
+
+_log = logging.getLogger("huskies.push")
+
+# Between two slices of sessions the loop does other work, so that ten thousand idle sleds delay no one.
+_TICK_SLICE: Final = 500
+# One session ending another is a sled that came back before its old connection was found dead. More often
+# than this within one gateway's life, two sleds have the same identity.
+_SUPERSEDED_OFTEN: Final = 3
+
+
+class ProjectState(msgspec.Struct, frozen=True):
+    """How a project's sleds stand: `outstanding` is None where no one can know."""
+
+    connected: bool
+    outstanding: int | None
+    last_seen_ms: int | None
+    identity_used_twice: bool
+
+
+class Sessions:
+    """All push connections of one gateway. `now_ms` is the wall clock."""
+
+    def __init__(
+        self, *, log: Log, fleet: Fleet, metrics: Metrics, gateway_id: str, now_ms: Callable[[], int]
+    ) -> None:
+        self.log = log
+        self.metrics = metrics
+        self.now_ms = now_ms
+        self._fleet = fleet
+        self._gateway_id = gateway_id
+        self._v1_epoch = secrets.token_hex(16)
+        self._by_sled: dict[str, V2Connection] = {}
+        self._by_project: dict[str, set[V1Connection | V2Connection]] = {}
+        self._superseded: Counter[str] = Counter()
+        self._draining = False
+
+    async def serve(self, request: web.Request, socket: web.WebSocketResponse, project: str) -> None:
+        """Carry a connection whose upgrade was accepted until it ends."""
+        connection: V1Connection | V2Connection
+        if socket.ws_protocol == wire.SUBPROTOCOL:
+            core = GatewaySession(
+                project=project,
+                gateway_id=self._gateway_id,
+                nonce=secrets.token_hex(32),
+                verify=_verify,
+                now=asyncio.get_running_loop().time(),
+            )
+            connection = V2Connection(self, project, socket, request, core)
+        else:
+            stream, _ = await self.log.admit(self._v1_sled_id(project), self._v1_epoch, project)
+            connection = V1Connection(self, project, socket, request, stream)
+        self._by_project.setdefault(project, set()).add(connection)
+        self.metrics.connections(connection.version, 1)
+        _log.info("a sled connected", extra={"project": project, "protocol": connection.version})
+        try:
+            if self._draining:
+                self._drain(connection)
+            await connection.serve()
+        finally:
+            self._forget(connection)
+
+    async def admit(self, connection: V2Connection, hello: wire.Hello) -> None:
+        """Let the sled in whose signature holds, unless it belongs to another project."""
+        sled_id = hello.sled_id.lower()
+        core = connection.core
+        other = self.log.project_of(sled_id)
+        if other not in (None, connection.project):
+            connection.apply_now(core.unauthorized(f"this sled belongs to project {other}"))
+            return
+        older = self._by_sled.get(sled_id)
+        self._by_sled[sled_id] = connection
+        connection.sled_id = sled_id
+        if older is not None and older is not connection:
+            self._supersede(older)
+        previous = [entry for entry in hello.previous if entry.epoch != hello.epoch]
+        stream, last_seq = await self.log.admit(sled_id, hello.epoch, connection.project, previous)
+        if stream.project != connection.project:
+            connection.apply_now(core.unauthorized(f"this sled belongs to project {stream.project}"))
+            return
+        connection.stream = stream
+        connection.apply_now(core.admitted(last_seq))
+
+    def snapshot(self, connection: V2Connection, snapshot: wire.Snapshot) -> None:
+        """Correct the board by what a sled says of all its stories, and keep that for the next start."""
+        stream = connection.stream
+        assert stream is not None  # noqa: S101 - the core takes a snapshot only after admission
+        now_ms = self.now_ms()
+        self._fleet.apply_snapshot(connection.project, stream.id, snapshot.seq, snapshot.stories, now_ms)
+        values = (connection.project, stream.id, snapshot.seq, self._fleet.position, now_ms)
+        stories = msgspec.json.encode(snapshot.stories)
+        self.log.later(
+            lambda db: db.execute(
+                "INSERT OR REPLACE INTO snapshots VALUES (?, ?, ?, ?, ?, ?)", (*values, stories)
+            )
+        )
+
+    def conflict(self, connection: V2Connection, seq: int) -> None:
+        """A sled sent another content under an identity that the log holds: say it loudly."""
+        self.metrics.refused("conflict")
+        _log.error(
+            "the same identity came with other content; what came is in quarantine",
+            extra={"project": connection.project, "sled_id": connection.sled_id, "seq": seq},
+        )
+
+    def note_end(self, connection: V2Connection, reason: str) -> None:
+        """The gateway ends a session: say why."""
+        self.metrics.refused("session")
+        _log.warning("ended a sled's session: %s", reason, extra={"project": connection.project})
+
+    def state(self, project: str) -> ProjectState:
+        """How the project's sleds stand right now."""
+        connections = self._by_project.get(project, set())
+        known = self._fleet.projects.get(project)
+        last_seen_ms = self.now_ms() if connections else known.last_seen_ms if known is not None else None
+        return ProjectState(
+            connected=bool(connections),
+            outstanding=_outstanding(connections),
+            last_seen_ms=last_seen_ms,
+            identity_used_twice=any(
+                isinstance(connection, V2Connection)
+                and self._superseded[connection.sled_id] >= _SUPERSEDED_OFTEN
+                for connection in connections
+            ),
+        )
+
+    def projects(self) -> set[str]:
+        """The projects that a sled is connected for."""
+        return set(self._by_project)
+
+    async def tick(self) -> None:
+        """Let every session notice that time passed; call it once a second."""
+        connections = list(self._by_sled_or_greeting())
+        for start in range(0, len(connections), _TICK_SLICE):
+            now = asyncio.get_running_loop().time()
+            for connection in connections[start : start + _TICK_SLICE]:
+                connection.apply_now(connection.core.tick(now))
+            await asyncio.sleep(0)
+
+    def drain(self) -> None:
+        """The gateway stops: tell every sled, after acknowledging what it sent."""
+        self._draining = True
+        for connections in list(self._by_project.values()):
+            for connection in list(connections):
+                self._drain(connection)
+
+    @staticmethod
+    def _drain(connection: V1Connection | V2Connection) -> None:
+        if isinstance(connection, V2Connection):
+            connection.apply_now(connection.core.draining())
+        else:
+            connection.close(wire.CLOSE_GOING_AWAY, "the gateway is stopping")
+
+    def _supersede(self, older: V2Connection) -> None:
+        sled_id = older.sled_id
+        self._superseded[sled_id] += 1
+        if self._superseded[sled_id] >= _SUPERSEDED_OFTEN:
+            _log.error(
+                "an identity is used twice: two sleds end each other's sessions",
+                extra={"project": older.project, "sled_id": sled_id},
+            )
+        older.apply_now(older.core.superseded())
+
+    def _forget(self, connection: V1Connection | V2Connection) -> None:
+        connections = self._by_project.get(connection.project, set())
+        connections.discard(connection)
+        if not connections:
+            self._by_project.pop(connection.project, None)
+        if isinstance(connection, V2Connection) and self._by_sled.get(connection.sled_id) is connection:
+            del self._by_sled[connection.sled_id]
+        self._fleet.seen(connection.project, self.now_ms())
+        self.metrics.connections(connection.version, -1)
+        _log.info("a sled disconnected", extra={"project": connection.project})
+
+    def _by_sled_or_greeting(self) -> list[V2Connection]:
+        return [
+            connection
+            for connections in self._by_project.values()
+            for connection in connections
+            if isinstance(connection, V2Connection)
+        ]
+
+    def _v1_sled_id(self, project: str) -> str:
+        # An identity of the gateway's own: stable for the project, and never another gateway's.
+        return hashlib.sha256(f"huskies v1\n{self._gateway_id}\n{project}".encode()).hexdigest()
+
+
+def _outstanding(connections: set[V1Connection | V2Connection]) -> int | None:
+    total = 0
+    for connection in connections:
+        if not isinstance(connection, V2Connection) or connection.stream is None:
+            return None
+        core = connection.core
+        total += max(core.replayed_through, core.received_seq) - core.committed_seq
+    return total if connections else None
+
+
+def _verify(public_key_hex: str, signature: bytes, text: bytes) -> bool:
+    try:
+        Ed25519PublicKey.from_public_bytes(bytes.fromhex(public_key_hex)).verify(signature, text)
+    except (InvalidSignature, ValueError):
+        return False
+    return True

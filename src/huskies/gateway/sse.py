@@ -1,0 +1,146 @@
+"""Server-Sent Events: one reader's stream, from its cursor through history into what happens now."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Final
+
+import msgspec
+from aiohttp import web
+
+from huskies import limits
+from huskies.errors import StoreError
+from huskies.gateway.blocks import Block, Stream
+from huskies.gateway.cursors import Cursor
+from huskies.gateway.feed import Feed
+from huskies.gateway.history import History, Place
+from huskies.gateway.selection import Filter, select
+
+_log = logging.getLogger("huskies.readers")
+
+# What is handed to the socket at once: bounds what a reader that takes nothing costs.
+_WRITE_BYTES: Final = 64 << 10
+# A reader that was cut off for taking nothing may still fetch what it was sent, and why, for this long.
+_LINGER: Final = 10.0
+
+
+class SlowReaderError(Exception):
+    """The reader took nothing for `SLOW_READER_LIMIT`."""
+
+
+class EventStream:
+    """Carries one reader's stream."""
+
+    def __init__(
+        self,
+        *,
+        request: web.Request,
+        response: web.StreamResponse,
+        wanted: Filter,
+        feed: Feed,
+        history: History,
+        streams: Sequence[Stream | None],
+        slow_after: float,
+    ) -> None:
+        self._transport = request.transport
+        self._response = response
+        self._wanted = wanted
+        self._feed = feed
+        self._history = history
+        self._streams = streams
+        self._slow_after = slow_after
+        self._cursor = feed.head
+        self._wrote_at = 0.0
+
+    async def run(self, place: Place | None) -> None:
+        """Stream until the reader goes, is too slow, or the gateway stops. None: what happens from now on."""
+        try:
+            if place is not None:
+                await self._open_at(place)
+            await self._write(_id_block(self._cursor))
+            while not self._feed.closed:
+                await self._step()
+        except SlowReaderError:
+            await self._cut_off("the reader took nothing for too long; reconnect and resume from the last id")
+        except StoreError as error:
+            _log.error("a reader's stream ended: %s", error)
+            await self._write(_event_block("error", {"reason": str(error)}))
+
+    async def _open_at(self, place: Place) -> None:
+        blocks = await self._history.blocks_after(place.position - 1, 1) if place.position else []
+        chain = blocks[0].chain if blocks and blocks[0].position <= place.position else 0
+        self._cursor = Cursor(self._cursor.log_id, place.position, chain)
+        if place.reset is not None:
+            await self._write(_event_block("reset", {"reason": place.reset}))
+        elif place.gap is not None:
+            await self._write(_event_block("gap", {"from": place.gap[0], "to": place.gap[1]}))
+
+    async def _step(self) -> None:
+        position = self._cursor.position
+        blocks = self._feed.recent(position)
+        if blocks is None:
+            blocks = await self._history.blocks_after(position)
+        if blocks:
+            await self._write_blocks(blocks)
+            return
+        before = await self._feed.wait(self._wanted.project, limits.STREAM_ID_INTERVAL - self._quiet_for())
+        head = self._feed.head
+        if before == head.position:
+            # Nothing that is wanted came: say where a reader that saw nothing may resume.
+            self._cursor = head
+            await self._write(_id_block(head))
+        elif before > position:
+            # What lies between concerns other projects; its own checksum is not needed to go on.
+            self._cursor = Cursor(head.log_id, before, self._cursor.chain)
+
+    async def _write_blocks(self, blocks: Sequence[Block]) -> None:
+        pieces: list[bytes] = []
+        size = 0
+        for block in blocks:
+            for shown in select(
+                block, self._streams, self._cursor.log_id, self._wanted, self._cursor.position
+            ):
+                pieces.append(
+                    b"id: %b\nevent: status\ndata: %b\n\n" % (str(shown.cursor).encode(), shown.json)
+                )
+                size += len(pieces[-1])
+            self._cursor = Cursor(self._cursor.log_id, block.last_position, block.chain)
+            if size >= _WRITE_BYTES:
+                await self._write(b"".join(pieces))
+                pieces.clear()
+                size = 0
+        if pieces:
+            await self._write(b"".join(pieces))
+        elif self._quiet_for() >= limits.STREAM_ID_INTERVAL:
+            await self._write(_id_block(self._cursor))
+
+    def _quiet_for(self) -> float:
+        return asyncio.get_running_loop().time() - self._wrote_at
+
+    async def _write(self, data: bytes) -> None:
+        try:
+            async with asyncio.timeout(self._slow_after):
+                await self._response.write(data)
+        except TimeoutError:
+            raise SlowReaderError from None
+        self._wrote_at = asyncio.get_running_loop().time()
+
+    async def _cut_off(self, reason: str) -> None:
+        _log.warning("a slow reader was disconnected", extra={"project": self._wanted.project})
+        # Handed to the transport at once; whether the reader ever takes it is not waited for.
+        with suppress(TimeoutError):
+            async with asyncio.timeout(0):
+                await self._response.write(_event_block("error", {"reason": reason}))
+        if self._transport is not None:
+            asyncio.get_running_loop().call_later(_LINGER, self._transport.abort)
+
+
+def _id_block(cursor: Cursor) -> bytes:
+    return b"id: %b\n\n" % str(cursor).encode()
+
+
+def _event_block(event: str, data: object) -> bytes:
+    return b"event: %b\ndata: %b\n\n" % (event.encode(), msgspec.json.encode(data))

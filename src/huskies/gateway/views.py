@@ -1,0 +1,111 @@
+"""The views that follow the log from their own position: the fleet and the index. Both can be made again."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+
+from huskies.gateway.blocks import Block
+from huskies.gateway.feed import Feed
+from huskies.gateway.fleet import Fleet
+from huskies.gateway.history import History
+from huskies.gateway.index import Index, rows_of
+from huskies.gateway.log import Log
+from huskies.gateway.metrics import Metrics
+from huskies.protocol.wire import SnapshotStory
+
+_log = logging.getLogger("huskies.views")
+
+# The index gets at most a fifth of the event loop's time while it is behind, so that acks do not wait for it.
+_SHARE: Final = 0.2
+_SLICE_EVENTS: Final = 2_000
+# Keeping the fleet this often bounds how much of the log is folded at the next start.
+_KEEP_FLEET_EVENTS: Final = 250_000
+_IDLE: Final = 3_600.0
+
+_stories = msgspec.json.Decoder(list[SnapshotStory])
+
+
+async def restore(index: Index, history: History, log: Log) -> Fleet:
+    """The fleet as of the log's end: as it was kept last, and then what the log and its snapshots add."""
+    if index.position and not await _agrees(history, index.position, index.chain()):
+        _log.warning("the index is of another log; it is made again")
+        index.clear()
+    fleet = index.read_fleet()
+    if fleet.position and not await _agrees(history, fleet.position, fleet.chain):
+        fleet = Fleet()
+    snapshots = await _snapshots(log, fleet.position)
+    while blocks := await history.blocks_after(fleet.position):
+        for block in blocks:
+            while snapshots and snapshots[0][0] < block.position:
+                _apply(fleet, snapshots.pop(0))
+            fleet.apply_block(block, log.streams)
+    for snapshot in snapshots:
+        _apply(fleet, snapshot)
+    return fleet
+
+
+def keep(index: Index, fleet: Fleet) -> None:
+    """Keep the fleet for the next start."""
+    index.write_fleet(msgspec.msgpack.encode(fleet))
+
+
+async def follow(
+    *, index: Index, fleet: Fleet, feed: Feed, history: History, log: Log, metrics: Metrics
+) -> None:
+    """Index the log as it grows, at a pace that leaves the event loop to those who push and read."""
+    kept_at = fleet.position
+    while not feed.closed:
+        blocks = feed.recent(index.position)
+        if blocks is None:
+            blocks = await history.blocks_after(index.position, _SLICE_EVENTS)
+        if not blocks:
+            await feed.wait(None, _IDLE)
+            continue
+        started = time.perf_counter()
+        rows = rows_of(_slice(blocks), log.streams)
+        kept = None
+        if fleet.position - kept_at >= _KEEP_FLEET_EVENTS:
+            kept, kept_at = msgspec.msgpack.encode(fleet), fleet.position
+        busy = time.perf_counter() - started
+        await asyncio.to_thread(index.write, rows, kept)
+        metrics.indexed(rows.position)
+        await asyncio.sleep(busy / _SHARE if len(blocks) > 1 else 0)
+
+
+def _slice(blocks: Sequence[Block]) -> Sequence[Block]:
+    events = 0
+    for number, block in enumerate(blocks, 1):
+        events += block.count
+        if events >= _SLICE_EVENTS:
+            return blocks[:number]
+    return blocks
+
+
+async def _agrees(history: History, position: int, chain: int) -> bool:
+    """Whether the log still holds at `position` what it held when the view was there."""
+    blocks = await history.blocks_after(position - 1, 1)
+    return bool(blocks) and blocks[0].last_position == position and blocks[0].chain == chain
+
+
+_Snapshot = tuple[int, str, int, int, int, bytes]
+
+
+async def _snapshots(log: Log, position: int) -> list[_Snapshot]:
+    return await log.call(
+        lambda db: db.execute(
+            "SELECT position, project, stream_id, seq, received_ms, stories FROM snapshots "
+            "WHERE position >= ? ORDER BY position",
+            (position,),
+        ).fetchall()
+    )
+
+
+def _apply(fleet: Fleet, snapshot: _Snapshot) -> None:
+    _, project, stream_id, seq, received_ms, stories = snapshot
+    fleet.apply_snapshot(project, stream_id, seq, _stories.decode(stories), received_ms)

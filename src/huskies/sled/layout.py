@@ -1,0 +1,107 @@
+"""Where things lie in a project's `.huskies/`, and how it is laid out without overwriting anything.
+
+`huskies emit` imports this, so it imports nothing heavy.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Final
+
+from huskies.errors import ConfigError
+from huskies.events.model import STAGES
+
+_OWNER_ONLY_DIRECTORY: Final = 0o700
+_OWNER_ONLY_FILE: Final = 0o600
+_GITIGNORE: Final = b"/state/\n"
+
+
+class Layout:
+    """The paths of one project; touches nothing by itself. `project_dir` is made absolute, links resolved."""
+
+    def __init__(self, project_dir: Path) -> None:
+        self.project_dir = project_dir.resolve()
+        self.huskies = self.project_dir / ".huskies"
+        self.work = self.huskies / "work"
+        self.gitignore = self.huskies / ".gitignore"
+        self.state = self.huskies / "state"
+        self.lock = self.state / "lock"
+        self.outbox = self.state / "outbox.db"
+        self.keys = self.state / "keys"
+        self.spool = self.state / "spool"
+        self.spool_tmp = self.spool / "tmp"
+        self.spool_new = self.spool / "new"
+        self.spool_bad = self.spool / "bad"
+
+    def stage(self, stage: str) -> Path:
+        """The directory of the stories that stand in `stage`."""
+        return self.work / stage
+
+
+def ensure_state(layout: Layout) -> None:
+    """Lay out the state directory, owner-only, and keep it out of git.
+
+    Raises `ConfigError` where the project's directory is missing or cannot be written.
+    """
+    if not layout.project_dir.is_dir():
+        raise ConfigError(str(layout.project_dir), "is no directory; expected a project's directory")
+    try:
+        layout.huskies.mkdir(exist_ok=True)
+        _write_if_missing(layout.gitignore, _GITIGNORE)
+        # An old state may have been restored with wider permissions; it holds the key.
+        for directory in (layout.state, layout.keys, layout.spool, layout.spool_tmp, layout.spool_new):
+            ensure_private_directory(directory)
+        if layout.state.stat().st_mode & 0o077:
+            layout.state.chmod(_OWNER_ONLY_DIRECTORY)
+    except OSError as error:
+        raise ConfigError(error.filename or str(layout.huskies), f"cannot be used: {error.strerror}") from None
+
+
+def lay_out(layout: Layout) -> None:
+    """What `huskies init` makes: the state directory and a directory for each stage; overwrites nothing.
+
+    Raises `ConfigError` where something cannot be made.
+    """
+    ensure_state(layout)
+    try:
+        for stage in STAGES:
+            layout.stage(stage).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(error.filename or str(layout.work), f"cannot be made: {error.strerror}") from None
+
+
+def ensure_private_directory(directory: Path) -> None:
+    """Make the directory, owner-only and durably, unless it is there; raises `OSError`."""
+    if directory.is_dir():
+        return
+    directory.mkdir(mode=_OWNER_ONLY_DIRECTORY, exist_ok=True)
+    sync_directory(directory.parent)
+
+
+def create_private_file(path: Path, content: bytes) -> None:
+    """Write a new owner-only file and fsync it; raises `FileExistsError` or another `OSError`."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _OWNER_ONLY_FILE)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def sync_directory(directory: Path) -> None:
+    """Make what was created, renamed or removed in the directory durable; raises `OSError`."""
+    if os.name == "nt":  # Windows has no such call; its file systems journal the directory
+        return
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _write_if_missing(path: Path, content: bytes) -> None:
+    try:
+        with path.open("xb") as file:
+            file.write(content)
+    except FileExistsError:
+        pass
