@@ -92,32 +92,29 @@ def _apply_run(
     stories: dict[str, Story], events: Sequence[RelayedEvent], stream_id: int, first_seq: int
 ) -> None:
     for seq, event in enumerate(events, first_seq):
-        kind = type(event)
-        if kind is StoredStageTransition or kind is StoredStoryBlocked or kind is StoredMergeFailure:
-            story = stories.get(event.story_id)
-            if story is None:
-                story = stories[event.story_id] = Story()
-            story.stream_id = stream_id
-            story.seq = seq
-            if event.story_name:
-                story.name = event.story_name
-            _apply_event(story, event)
-
-
-def _apply_event(story: Story, event: RelayedEvent) -> None:
-    match event:
-        case StoredStageTransition():
-            if story.stage != event.to_stage or event.from_stage != event.to_stage:
-                story.since_ms = event.timestamp_ms
-            story.stage = event.to_stage
-            story.blocked = None
-            story.merge_failure = None
-        case StoredStoryBlocked():
+        if not isinstance(event, (StoredStageTransition, StoredStoryBlocked, StoredMergeFailure)):
+            continue
+        story = stories.get(event.story_id)
+        if story is None:
+            story = stories[event.story_id] = Story()
+        story.stream_id = stream_id
+        story.seq = seq
+        if event.story_name:
+            story.name = event.story_name
+        if isinstance(event, StoredStageTransition):
+            _move(story, event)
+        elif isinstance(event, StoredStoryBlocked):
             story.blocked = event.reason
-        case StoredMergeFailure():
+        else:
             story.merge_failure = event.reason
-        case _:
-            pass
+
+
+def _move(story: Story, event: StoredStageTransition) -> None:
+    if story.stage != event.to_stage or event.from_stage != event.to_stage:
+        story.since_ms = event.timestamp_ms
+    story.stage = event.to_stage
+    story.blocked = None
+    story.merge_failure = None
 
 
 def _from_snapshot(said: SnapshotStory, before: Story | None, now_ms: int) -> Story:

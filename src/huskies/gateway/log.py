@@ -41,15 +41,18 @@ class AppendOwner(Protocol):
     def on_committed(self, last_seq: int, batches: int, events: int) -> None:
         """So many batches are in the log, the newest ending with `last_seq`."""
 
-    def on_gap(self, expected: int, events: int) -> None:
-        """A batch of so many events began beyond `expected`; nothing of it was stored."""
+    def on_gap(self, expected: int, batches: int, events: int) -> None:
+        """These began beyond `expected`; nothing of them was stored."""
 
-    def on_conflict(self, seq: int, events: int) -> None:
-        """A batch of so many events has another content than the log, first at `seq`."""
+    def on_conflict(self, seq: int, batches: int, events: int) -> None:
+        """These have another content than the log, first at `seq`; nothing of them was stored."""
 
 
 class Append(msgspec.Struct, gc=False):
-    """A batch on its way into the log. `first_seq` 0: whatever comes next (events without identity, v1)."""
+    """Consecutive events on their way into the log, joined from so many `batches` of their owner.
+
+    `first_seq` 0: whatever comes next (events without an identity, from v1).
+    """
 
     stream: Stream
     first_seq: int
@@ -59,6 +62,7 @@ class Append(msgspec.Struct, gc=False):
     owner: AppendOwner
     count: int
     size: int
+    batches: int = 1
 
 
 class _Call(msgspec.Struct):
@@ -343,7 +347,7 @@ class Log:
             owner = job.owner
             if isinstance(result, int):
                 _, _, batches, events = settled.get(id(owner), (owner, 0, 0, 0))
-                settled[id(owner)] = (owner, result, batches + 1, events + job.count)
+                settled[id(owner)] = (owner, result, batches + job.batches, events + job.count)
             else:
                 self._refused(job, result, settled.pop(id(owner), None))
         for owner, last_seq, batches, events in settled.values():
@@ -360,6 +364,6 @@ class Log:
         if before is not None:
             job.owner.on_committed(*before[1:])
         if isinstance(result, Gap):
-            job.owner.on_gap(result.expected, job.count)
+            job.owner.on_gap(result.expected, job.batches, job.count)
         else:
-            job.owner.on_conflict(result.seq, job.count)
+            job.owner.on_conflict(result.seq, job.batches, job.count)

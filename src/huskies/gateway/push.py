@@ -18,7 +18,7 @@ from huskies import limits
 from huskies.errors import InvalidEventError
 from huskies.events import codec
 from huskies.gateway.blocks import Stream
-from huskies.gateway.log import Append
+from huskies.gateway.log import Append, AppendOwner
 from huskies.protocol import wire
 from huskies.protocol.effects import Admit, ApplySnapshot, End, GatewayEffect, Ping, Send
 from huskies.protocol.effects import Append as AppendEffect
@@ -59,6 +59,7 @@ class _Connection:
         self._transport = request.transport
         self._closing: asyncio.Task[bool] | None = None
         self._settled: asyncio.Future[None] | None = None
+        self._joined: Append | None = None
         self.in_flight = 0
 
     def write(self, data: bytes) -> None:
@@ -96,13 +97,35 @@ class _Connection:
     def append(
         self, stream: Stream, first_seq: int, events: list[RelayedEvent], size: int, replayed: int
     ) -> None:
-        """Hand a batch to the log."""
+        """Take a batch for the log; those that come in one turn of the event loop are joined."""
         count = len(events)
         self.in_flight += count
-        self.sessions.metrics.received(self.version, count)
-        self.sessions.log.append(
-            Append(stream, first_seq, events, self.sessions.now_ms(), replayed, self, count, size)  # type: ignore[arg-type]  # each subclass is an AppendOwner
+        joined = self._joined
+        if joined is not None:
+            if joined.count + count <= limits.BATCH_EVENTS_MAX and first_seq in (
+                0,
+                joined.first_seq + joined.count,
+            ):
+                joined.events += events
+                joined.count += count
+                joined.size += size
+                joined.batches += 1
+                return
+            self._hand_over()
+        self._joined = Append(
+            stream, first_seq, events, self.sessions.now_ms(), replayed, self.owner(), count, size
         )
+        asyncio.get_running_loop().call_soon(self._hand_over)
+
+    def owner(self) -> AppendOwner:
+        """Who is told what became of what was taken."""
+        raise NotImplementedError
+
+    def _hand_over(self) -> None:
+        if self._joined is not None:
+            self.sessions.metrics.received(self.version, self._joined.count)
+            self.sessions.log.append(self._joined)
+            self._joined = None
 
     async def finished(self) -> None:
         """Wait for the close that was begun, if any."""
@@ -138,8 +161,7 @@ class V2Connection(_Connection):
             kind = message.type
             if kind is WSMsgType.TEXT:
                 self._frame_size = len(message.data)
-                effects = self.core.receive(message.data, now())
-                await self.apply(effects)
+                await self.apply(self.core.receive(message.data, now()))
                 if self.in_flight >= limits.MAX_IN_FLIGHT or self.sessions.log.crowded:
                     await self.room()
             elif kind is WSMsgType.PING:
@@ -161,6 +183,10 @@ class V2Connection(_Connection):
                 await self.sessions.admit(self, effect.hello)
             else:
                 self.carry_out(effect)
+
+    def owner(self) -> AppendOwner:
+        """This connection."""
+        return self
 
     def apply_now(self, effects: Sequence[GatewayEffect]) -> None:
         """Carry out effects among which there is no admission."""
@@ -194,16 +220,16 @@ class V2Connection(_Connection):
         self.settle(events)
         self.apply_now(self.core.committed(last_seq, batches))
 
-    def on_gap(self, expected: int, events: int) -> None:
-        """A batch began too far on."""
+    def on_gap(self, expected: int, batches: int, events: int) -> None:
+        """Batches began too far on."""
         self.settle(events)
-        self.apply_now(self.core.gap(expected))
+        self.apply_now(self.core.gap(expected, batches))
 
-    def on_conflict(self, seq: int, events: int) -> None:
-        """A batch has another content than the log."""
+    def on_conflict(self, seq: int, batches: int, events: int) -> None:
+        """Batches have another content than the log."""
         self.settle(events)
         self.sessions.conflict(self, seq)
-        self.apply_now(self.core.conflict(seq))
+        self.apply_now(self.core.conflict(seq, batches))
 
 
 class V1Connection(_Connection):
@@ -220,6 +246,10 @@ class V1Connection(_Connection):
         super().__init__(sessions, project, socket, request)
         self._stream = stream
         self._refused = 0
+
+    def owner(self) -> AppendOwner:
+        """This connection."""
+        return self
 
     async def serve(self) -> None:
         """Carry on until the connection ends."""
@@ -259,10 +289,10 @@ class V1Connection(_Connection):
         """Batches are in the log; v1 is told nothing."""
         self.settle(events)
 
-    def on_gap(self, expected: int, events: int) -> None:
+    def on_gap(self, expected: int, batches: int, events: int) -> None:
         """Never happens: the log numbers these events itself."""
-        raise AssertionError(f"gap {expected}, {events} events, in a stream that the log numbers itself")
+        raise AssertionError(f"{expected}, {batches}, {events}: a gap where the log numbers events itself")
 
-    def on_conflict(self, seq: int, events: int) -> None:
+    def on_conflict(self, seq: int, batches: int, events: int) -> None:
         """Never happens: the log numbers these events itself."""
-        raise AssertionError(f"conflict at {seq}, {events} events, in a stream that the log numbers itself")
+        raise AssertionError(f"{seq}, {batches}, {events}: a conflict where the log numbers events itself")

@@ -24,6 +24,8 @@ _log = logging.getLogger("huskies.views")
 # The index gets at most a fifth of the event loop's time while it is behind, so that acks do not wait for it.
 _SHARE: Final = 0.2
 _SLICE_EVENTS: Final = 2_000
+# Commits that follow each other quickly are indexed together.
+_PAUSE: Final = 0.05
 # Keeping the fleet this often bounds how much of the log is folded at the next start.
 _KEEP_FLEET_EVENTS: Final = 250_000
 _IDLE: Final = 3_600.0
@@ -75,7 +77,7 @@ async def follow(
         busy = time.perf_counter() - started
         await asyncio.to_thread(index.write, rows, kept)
         metrics.indexed(rows.position)
-        await asyncio.sleep(busy / _SHARE if len(blocks) > 1 else 0)
+        await asyncio.sleep(max(_PAUSE, busy / _SHARE))
 
 
 def _slice(blocks: Sequence[Block]) -> Sequence[Block]:

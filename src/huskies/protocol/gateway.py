@@ -130,14 +130,14 @@ class GatewaySession:
             return []
         return [Send(wire.encode(wire.Ack(seq=last_seq))), *self._when_settled()]
 
-    def gap(self, expected: int) -> list[GatewayEffect]:
-        """A batch began beyond what may come next."""
-        self._unsettled -= 1
+    def gap(self, expected: int, batches: int) -> list[GatewayEffect]:
+        """So many batches began beyond what may come next."""
+        self._unsettled -= batches
         return self._refuse(wire.GAP, f"seq {expected} was expected next", expected=expected)
 
-    def conflict(self, seq: int) -> list[GatewayEffect]:
+    def conflict(self, seq: int, batches: int) -> list[GatewayEffect]:
         """The log holds something else as `seq`, and the same as was sent for everything before it."""
-        self._unsettled -= 1
+        self._unsettled -= batches
         held: list[GatewayEffect] = []
         if self._state is not _State.OVER and seq > 1:
             held = [Send(wire.encode(wire.Ack(seq=seq - 1)))]

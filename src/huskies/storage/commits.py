@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections import deque
 from collections.abc import Callable, Sequence
 from queue import Empty, SimpleQueue
 from typing import Generic, TypeVar
@@ -43,21 +44,33 @@ class CommitThread(Generic[Job, Result]):
         self._failed = failed
         self._cost = cost
         self._max_cost = max_cost
-        self._jobs: SimpleQueue[Job | None] = SimpleQueue()
+        # Jobs of one turn of the event loop are handed over together: the thread then commits them together
+        # instead of starting on the first while the loop still prepares the rest.
+        self._turn: list[Job] = []
+        self._queue: SimpleQueue[list[Job] | None] = SimpleQueue()
+        self._next: deque[Job] = deque()
         self._loop = asyncio.get_running_loop()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
     def submit(self, job: Job) -> None:
         """Hand over a job; after `stop` or a failure it is never carried out."""
-        self._jobs.put(job)
+        if not self._turn:
+            self._loop.call_soon(self._hand_over)
+        self._turn.append(job)
 
     async def stop(self) -> None:
         """Carry out what was submitted, deliver it, and end the thread."""
-        self._jobs.put(None)
+        self._hand_over()
+        self._queue.put(None)
         await asyncio.to_thread(self._thread.join)
         # The last delivery was scheduled before the thread ended; let it run.
         await asyncio.sleep(0)
+
+    def _hand_over(self) -> None:
+        if self._turn:
+            self._queue.put(self._turn)
+            self._turn = []
 
     def _run(self) -> None:
         more = True
@@ -67,19 +80,30 @@ class CommitThread(Generic[Job, Result]):
                 return
 
     def _next_jobs(self) -> tuple[list[Job], bool]:
-        job = self._jobs.get()
+        """Jobs for one commit, waiting for the first; and whether more may come."""
+        more = True if self._next else self._fetch(wait=True)
         jobs: list[Job] = []
         cost = 0
-        while job is not None:
+        while more and cost < self._max_cost:
+            job = self._next.popleft()
             jobs.append(job)
             cost += self._cost(job)
-            if cost >= self._max_cost:
-                return jobs, True
-            try:
-                job = self._jobs.get_nowait()
-            except Empty:
-                return jobs, True
-        return jobs, False
+            if not self._next and cost < self._max_cost:
+                more = self._fetch(wait=False)
+                if not self._next:
+                    break
+        return jobs, more
+
+    def _fetch(self, *, wait: bool) -> bool:
+        """Take what was handed over; False where nothing more will be."""
+        try:
+            jobs = self._queue.get(block=wait)
+        except Empty:
+            return True
+        if jobs is None:
+            return False
+        self._next.extend(jobs)
+        return True
 
     def _carry_out(self, jobs: list[Job]) -> bool:
         try:

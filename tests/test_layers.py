@@ -1,0 +1,62 @@
+"""The pure core touches nothing: no event loop, no socket, no store, no clock, no chance."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).parent.parent / "src" / "huskies"
+PURE = [
+    *sorted((SOURCE / "events").glob("*.py")),
+    *sorted((SOURCE / "protocol").glob("*.py")),
+    SOURCE / "gateway" / "admission.py",
+    SOURCE / "gateway" / "blocks.py",
+    SOURCE / "gateway" / "cursors.py",
+    SOURCE / "gateway" / "fleet.py",
+    SOURCE / "gateway" / "selection.py",
+    SOURCE / "sled" / "scan.py",
+    SOURCE / "sled" / "story_file.py",
+]
+WORLDLY = {
+    "aiohttp", "asyncio", "concurrent", "datetime.datetime.now", "io", "multiprocessing", "os", "pathlib",
+    "random", "secrets", "select", "signal", "socket", "sqlite3", "subprocess", "threading", "time", "uuid",
+    "watchfiles",
+}  # fmt: skip
+# The path of an event: what stands later may know what stands earlier, never the other way round.
+ORDER = ["events", "protocol", "storage", "sled", "gateway", "cli"]
+
+
+def imports(path: Path) -> set[str]:
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names.add(node.module)
+    return names
+
+
+@pytest.mark.parametrize("path", PURE, ids=lambda path: str(path.relative_to(SOURCE)))
+def test_the_pure_core_imports_nothing_of_the_world(path: Path) -> None:
+    assert not {name.partition(".")[0] for name in imports(path)} & WORLDLY
+
+
+@pytest.mark.parametrize("path", sorted((SOURCE / "protocol").glob("*.py")), ids=lambda path: path.name)
+def test_the_pure_core_imports_only_the_pure_core(path: Path) -> None:
+    allowed = ("huskies.events", "huskies.protocol", "huskies.errors", "huskies.limits")
+    ours = {name for name in imports(path) if name.startswith("huskies.")}
+    assert all(name.startswith(allowed) for name in ours)
+
+
+@pytest.mark.parametrize("package", ORDER)
+def test_no_package_knows_what_stands_later_on_the_path(package: str) -> None:
+    later = {f"huskies.{name}" for name in ORDER[ORDER.index(package) + 1 :]}
+    if package == "sled":
+        later.add("huskies.gateway")
+    if package == "gateway":
+        later.add("huskies.sled")
+    for path in (SOURCE / package).glob("*.py"):
+        known = {".".join(name.split(".")[:2]) for name in imports(path)}
+        assert not known & later, f"{path.name} imports {known & later}"
