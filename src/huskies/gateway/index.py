@@ -75,9 +75,8 @@ class Index:
 
     def __init__(self, directory: Path) -> None:
         self.path = directory / FILE_NAME
-        # What a crash takes away is made again, so nothing here waits for the disk. A file that the machine's
-        # crash damaged is recognised and made anew by `open_index`.
-        self._writer = open_writer(self.path, _SCHEMA, _VERSION, "OFF")
+        # What a crash of the machine takes away is made again, so no commit waits for the disk.
+        self._writer = open_writer(self.path, _SCHEMA, _VERSION, "NORMAL")
         row = self._writer.execute("SELECT value FROM meta WHERE key = 'position'").fetchone()
         self.position = 0 if row is None else int(row[0])
 

@@ -257,21 +257,34 @@ class Log:
 
     def _compare(self, stream: Stream, first_seq: int, events: Sequence[RelayedEvent]) -> int | None:
         """The first seq at which these differ from what is held; None where they are the same."""
-        last_seq = first_seq + len(events) - 1
-        held: dict[int, RelayedEvent] = {}
-        positions, known_to = self._lookup.run_positions(stream.id, first_seq, last_seq)
-        # The index follows the log; the runs of the blocks that it has not seen yet are looked through.
-        positions.extend(
-            position
-            for position, runs_json in log_store.runs_after(self._connection, known_to)
-            if f"[{stream.id},".encode() in runs_json
-        )
-        for position in positions:
-            self._collect(stream.id, position, held)
+        held = self._held(stream, first_seq, first_seq + len(events) - 1)
         for seq, event in enumerate(events, first_seq):
-            if held.get(seq) != event:
+            if held[seq] != event:
                 return seq
         return None
+
+    def _held(self, stream: Stream, first_seq: int, last_seq: int) -> dict[int, RelayedEvent]:
+        """What the log holds of a stream from `first_seq` to `last_seq`, all of which it holds."""
+        wanted = range(first_seq, last_seq + 1)
+        indexed, known_to = self._lookup.run_positions(stream.id, first_seq, last_seq)
+        held: dict[int, RelayedEvent] = {}
+        # The index follows the log; what it has not seen yet is looked through. Should it ever lack what it
+        # ought to know, the whole log is: taking what is held for something else would store it twice.
+        for positions in (indexed, self._positions(stream, known_to), self._positions(stream, 0)):
+            for position in positions:
+                self._collect(stream.id, position, held)
+            if held.keys() >= set(wanted):
+                return held
+        missing = next(seq for seq in wanted if seq not in held)
+        raise StoreError(f"{self.path}: seq {missing} of a sled ought to be there and is not")
+
+    def _positions(self, stream: Stream, after: int) -> list[int]:
+        mark = f"[{stream.id},".encode()
+        return [
+            position
+            for position, runs_json in log_store.runs_after(self._connection, after)
+            if mark in runs_json
+        ]
 
     def _collect(self, stream_id: int, position: int, held: dict[int, RelayedEvent]) -> None:
         block = log_store.block_at(self._connection, position)
@@ -336,7 +349,8 @@ class Log:
     # --- back in the event loop --------------------------------------------------------------------
 
     def _deliver(self, jobs: Sequence[Append | _Call], results: Sequence[Any]) -> None:
-        settled: dict[int, tuple[AppendOwner, int, int, int]] = {}
+        blocks = self._fresh.popleft()
+        settled: dict[int, _Settled] = {}
         for job, result in zip(jobs, results, strict=True):
             if isinstance(job, _Call):
                 if job.done is not None and not job.done.done():
@@ -344,26 +358,46 @@ class Log:
                 continue
             self.pending_events -= job.count
             self.pending_bytes -= job.size
-            owner = job.owner
             if isinstance(result, int):
-                _, _, batches, events = settled.get(id(owner), (owner, 0, 0, 0))
-                settled[id(owner)] = (owner, result, batches + job.batches, events + job.count)
+                told = settled.setdefault(id(job.owner), _Settled(job.owner))
+                told.last_seq = result
+                told.batches += job.batches
+                told.events += job.count
             else:
-                self._refused(job, result, settled.pop(id(owner), None))
-        for owner, last_seq, batches, events in settled.values():
-            owner.on_committed(last_seq, batches, events)
-        self._published(self._fresh.popleft())
+                before = settled.pop(id(job.owner), None)
+                if before is not None:
+                    _tell(before)
+                _tell_refused(job, result)
+        for told in settled.values():
+            _tell(told)
+        self._published(blocks)
         if self._room is not None:
             self._room.set_result(None)
             self._room = None
 
-    @staticmethod
-    def _refused(
-        job: Append, result: Gap | Conflict, before: tuple[AppendOwner, int, int, int] | None
-    ) -> None:
-        if before is not None:
-            job.owner.on_committed(*before[1:])
+
+class _Settled(msgspec.Struct):
+    """What one commit settled for one owner."""
+
+    owner: AppendOwner
+    last_seq: int = 0
+    batches: int = 0
+    events: int = 0
+
+
+def _tell(settled: _Settled) -> None:
+    # What one owner does with the news must not keep it from the others.
+    try:
+        settled.owner.on_committed(settled.last_seq, settled.batches, settled.events)
+    except Exception:  # noqa: BLE001 - see above
+        _log.exception("a commit could not be acknowledged")
+
+
+def _tell_refused(job: Append, result: Gap | Conflict) -> None:
+    try:
         if isinstance(result, Gap):
             job.owner.on_gap(result.expected, job.batches, job.count)
         else:
             job.owner.on_conflict(result.seq, job.batches, job.count)
+    except Exception:  # noqa: BLE001 - see above
+        _log.exception("a refusal could not be told")

@@ -12,13 +12,14 @@ from typing import Literal
 
 from huskies.errors import ConfigError
 
-Durability = Literal["FULL", "OFF"]
+Durability = Literal["FULL", "NORMAL"]
 
 
 def open_writer(path: Path, schema: str, version: int, durability: Durability = "FULL") -> sqlite3.Connection:
     """The connection that writes, with the schema laid out; usable from any one thread at a time.
 
-    `FULL` fsyncs every commit; `OFF` is for what can be rebuilt. Raises `ConfigError` where the file cannot
+    `FULL` fsyncs every commit; `NORMAL` may lose the newest with the machine, and is for what can be made
+    again. Raises `ConfigError` where the file cannot
     be used or was written by a newer version.
     """
     try:
