@@ -21,6 +21,7 @@ from msgspec import Meta
 from huskies.errors import ConfigError
 from huskies.events.names import is_project_name, make_project_name
 from huskies.limits import PROJECT_NAME_MAX
+from huskies.logs import register_secret
 
 DEFAULT_HOST: Final = "127.0.0.1"
 DEFAULT_GATEWAY_PORT: Final = 3000
@@ -44,6 +45,8 @@ _CREDENTIAL_RULE: Final = (
 )
 
 _log = logging.getLogger(__name__)
+# Files about which there was a warning: once is enough for a file that is read again and again.
+_warned: set[Path] = set()
 
 Port = Annotated[int, Meta(ge=0, le=65_535)]
 _Shape = TypeVar("_Shape")
@@ -118,6 +121,8 @@ def default_data_dir() -> Path:
 def find_project(start: Path) -> Path:
     """The directory at or above `start` that holds `.huskies`; raises `ConfigError` where there is none."""
     start = start.absolute()
+    if not start.is_dir():
+        raise ConfigError(str(start), "expected a directory; name the project's with -C PROJECT_DIR")
     for directory in (start, *start.parents):
         if (directory / HUSKIES_DIR).is_dir():
             return directory
@@ -242,11 +247,16 @@ def _sled_token(project_dir: Path, file: ProjectFile, environ: Mapping[str, str]
 def _checked_token(token: str, where: str) -> str:
     if not token or not token.isascii() or not token.isprintable() or " " in token:
         raise ConfigError(where, _CREDENTIAL_RULE)
+    # A secret that this process knows is one that its log must not show.
+    register_secret(token)
     return token
 
 
 def _warn_if_others_can_read(path: Path) -> None:
-    if os.name == "posix" and path.stat().st_mode & (stat.S_IRGRP | stat.S_IROTH):
+    if os.name != "posix" or path in _warned:
+        return
+    if path.stat().st_mode & (stat.S_IRGRP | stat.S_IROTH):
+        _warned.add(path)
         _log.warning("%s holds secrets and others can read it; run `chmod 600` on it", path)
 
 
@@ -269,10 +279,9 @@ def _read(path: Path, shape: type[_Shape]) -> _Shape:
 def _explain(message: str, data: dict[str, Any], shape: type[object]) -> tuple[str, str]:
     """The dotted key and the problem, out of `PROBLEM - at `$.projects[...].open``."""
     problem, _, location = message.partition(" - at ")
-    keys = [key for key in location.strip("`").removeprefix("$").split(".") if key]
-    if keys and keys[0].endswith("[...]"):
-        table = keys[0].removesuffix("[...]")
-        keys[:1] = [table, _culprit(table, data, shape)]
+    keys = location.strip("`").removeprefix("$").replace("[...]", ".[]").split(".")[1:]
+    if "[]" in keys:
+        keys[keys.index("[]")] = _culprit(keys[0], data, shape)
     if problem.startswith("Object contains unknown field"):
         keys.append(problem.split("`")[1])
         kind = ProjectEntry if keys[0] == "projects" and len(keys) > 1 else shape

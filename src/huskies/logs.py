@@ -26,6 +26,8 @@ _SECRETS: Final = (
     re.compile(r"""(['"]token['"]\s*:\s*b?['"])[^'"]+""", re.IGNORECASE),
     re.compile(r"""(://)[^/\s@'"]+(?=@)"""),
 )
+# Taking shorter ones out would garble ordinary words, and tell which they are.
+_SHORTEST_SECRET: Final = 8
 _registered: set[str] = set()
 
 
@@ -34,9 +36,9 @@ def printable(text: str) -> str:
     return _UNPRINTABLE.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
 
 
-def register_secret(secret: str | None) -> None:
-    """From now on this text appears in no log line; None and empty register nothing."""
-    if secret:
+def register_secret(secret: str) -> None:
+    """From now on this text appears in no log line; one too short to be secret is let through."""
+    if len(secret) >= _SHORTEST_SECRET:
         _registered.add(secret)
 
 

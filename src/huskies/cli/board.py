@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 import msgspec
@@ -22,24 +22,35 @@ _PIPE_WIDTH: Final = 10_000
 
 
 class StoryView(msgspec.Struct, frozen=True):
-    """One story of the gateway's answer; `since_ms` is when it entered its stage."""
+    """One story of the gateway's answer; the times are since when it is so."""
 
     story_id: str
     story_name: str = ""
     stage: str | None = None
     since_ms: int | None = None
     blocked: str | None = None
+    blocked_since_ms: int | None = None
     merge_failure: str | None = None
+    merge_failure_since_ms: int | None = None
+
+
+class MissingRange(msgspec.Struct, frozen=True):
+    """Events that a sled recorded and that no one holds any more."""
+
+    first_seq: int
+    last_seq: int
 
 
 class ProjectView(msgspec.Struct, frozen=True):
-    """One project of the gateway's answer."""
+    """One project of the gateway's answer, as far as it is shown."""
 
     name: str
     connected: bool = False
     last_seen_ms: int | None = None
     outstanding: int | None = None
     stories: list[StoryView] = []
+    missing: list[MissingRange] = []
+    identity_used_twice: bool = False
 
 
 def show(projects: Sequence[bytes], gateway_url: str, now_ms: int) -> None:
@@ -59,34 +70,53 @@ def show(projects: Sequence[bytes], gateway_url: str, now_ms: int) -> None:
             console.print(table)
 
 
-def _attention(views: Iterable[ProjectView], now_ms: int) -> Table:
-    table = Table("needs attention", "story", "in", "for", "why", pad_edge=False)
-    stuck = [(project, story) for project in views for story in project.stories if _trouble(story)]
-    stuck.sort(key=lambda pair: pair[1].since_ms or 0)
-    for project, story in stuck:
-        for why, what in _trouble(story):
-            table.add_row(
-                _text(project.name),
-                _text(f"{story.story_id} {story.story_name}".strip()),
-                _text(story.stage or "?"),
-                _ago(story.since_ms, now_ms),
-                Text(f"{what}: ", style="bold red").append(_text(why)),
-            )
+def _attention(views: Sequence[ProjectView], now_ms: int) -> Table:
+    table = Table("needs attention", "story", "in", "for", "why", padding=(0, 1, 0, 0), pad_edge=False)
+    for view in views:
+        for what, problem in _sled_trouble(view):
+            table.add_row(_text(view.name), "", "", "", _why(what, problem))
+    stuck = [
+        (since_ms, view, story, _why(what, why))
+        for view in views
+        for story in view.stories
+        for what, why, since_ms in _story_trouble(story)
+    ]
+    for since_ms, view, story, why in sorted(stuck, key=lambda row: row[0] or 0):
+        table.add_row(
+            _text(view.name),
+            _text(f"{story.story_id} {story.story_name}".strip()),
+            _text(_short(story.stage or "?")),
+            _ago(since_ms, now_ms),
+            why,
+        )
     return table
 
 
-def _trouble(story: StoryView) -> list[tuple[str, str]]:
-    found = ((story.blocked, "blocked"), (story.merge_failure, "merge failed"))
-    return [(why, what) for why, what in found if why is not None]
+def _sled_trouble(view: ProjectView) -> Iterator[tuple[str, str]]:
+    if view.identity_used_twice:
+        yield "identity used twice", "two sleds run with one state directory; give one its own"
+    if lost := sum(gap.last_seq - gap.first_seq + 1 for gap in view.missing):
+        yield "events lost", f"{lost} that its sled recorded and no one holds any more"
+
+
+def _story_trouble(story: StoryView) -> Iterator[tuple[str, str, int | None]]:
+    if story.blocked is not None:
+        yield "blocked", story.blocked, story.blocked_since_ms
+    if story.merge_failure is not None:
+        yield "merge failed", story.merge_failure, story.merge_failure_since_ms
+
+
+def _why(what: str, why: str) -> Text:
+    return Text.assemble((f"{what}: ", "bold red"), printable(why))
 
 
 def _projects(views: Sequence[ProjectView], now_ms: int) -> Table:
-    table = Table("project", "sled", pad_edge=False)
-    table.add_column("outstanding", justify="right")
+    table = Table("project", "sled", padding=(0, 1, 0, 0), pad_edge=False)
+    table.add_column("unsent", justify="right")
     # A stage of a later version, or none known yet, still has its story counted.
     others = any(story.stage not in STAGES for view in views for story in view.stories)
     for stage in (*STAGES, *(["other"] if others else [])):
-        table.add_column(stage, justify="right")
+        table.add_column(_short(stage), justify="right")
     for view in sorted(views, key=lambda view: view.name):
         counts = Counter(story.stage if story.stage in STAGES else "other" for story in view.stories)
         cells = [str(counts[stage] or "·") for stage in STAGES]
@@ -105,7 +135,12 @@ def _sled(view: ProjectView, now_ms: int) -> Text:
         return Text("connected", style="green")
     if view.last_seen_ms is None:
         return Text("never seen", style="dim")
-    return Text(f"silent for {duration(now_ms - view.last_seen_ms)}", style="yellow")
+    return Text(f"silent {duration(now_ms - view.last_seen_ms)}", style="yellow")
+
+
+def _short(stage: str) -> str:
+    """`qa` for `3_qa`: the columns stand in order, and so they fit."""
+    return stage.partition("_")[2] if stage in STAGES else stage
 
 
 def _ago(since_ms: int | None, now_ms: int) -> str:

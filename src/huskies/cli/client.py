@@ -64,6 +64,8 @@ def reason(error: Exception) -> str:
     """What went wrong, in words; many of these errors have none of their own."""
     if isinstance(error, TimeoutError):
         return "no answer in time"
+    if isinstance(error, http.client.IncompleteRead):
+        return "the answer is incomplete"
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     return (text or type(error).__name__)[:_SHOWN]
 

@@ -50,6 +50,7 @@ def _name_option(command: _Command) -> _Command:
 
 @click.group(
     "emit",
+    short_help="Report what happened to a story.",
     epilog=examples(
         'huskies emit stage-transition 42_story_login current qa --name "Login page"',
         'huskies emit blocked 42_story_login "needs an API key"',
@@ -69,7 +70,7 @@ def command(ctx: click.Context, project_dir: Path) -> None:
     ctx.obj = project_dir
 
 
-@command.command("stage-transition")
+@command.command("stage-transition", short_help="STORY went from one stage to another.")
 @click.argument("story")
 @click.argument("from_stage", metavar="FROM", callback=_stage)
 @click.argument("to_stage", metavar="TO", callback=_stage)
@@ -92,7 +93,7 @@ def stage_transition(
     _report(own_project_dir or ctx.obj, event)
 
 
-@command.command("blocked")
+@command.command("blocked", short_help="STORY cannot go on without help.")
 @click.argument("story")
 @click.argument("reason")
 @_name_option
@@ -107,7 +108,7 @@ def blocked(
     _report(own_project_dir or ctx.obj, StoryBlocked(story_id=story, story_name=story_name, reason=reason))
 
 
-@command.command("merge-failure")
+@command.command("merge-failure", short_help="STORY could not be merged.")
 @click.argument("story")
 @click.argument("reason")
 @_name_option
@@ -122,7 +123,7 @@ def merge_failure(
     _report(own_project_dir or ctx.obj, MergeFailure(story_id=story, story_name=story_name, reason=reason))
 
 
-@command.command("rate-limit")
+@command.command("rate-limit", short_help="AGENT is close to its rate limit, or stopped.")
 @click.argument("story")
 @click.argument("agent")
 @setting("--reset-at", metavar="TIME", callback=_moment, help="The agent is stopped, until this time.")
@@ -154,13 +155,11 @@ def _report(directory: Path, event: StatusEvent) -> None:
     """Put the event into the project's spool; returns once it is durable."""
     from huskies.config import find_project
     from huskies.errors import InvalidEventError
-    from huskies.events import codec
     from huskies.sled import spool
+    from huskies.sled.layout import Layout
 
-    project_dir = find_project(directory)
+    layout = Layout(find_project(directory))
     try:
-        # A struct's constructor checks nothing; decoding does.
-        codec.decode_status(codec.encode(event))
-    except (InvalidEventError, UnicodeError) as error:
-        raise click.UsageError(f"this is no valid event: {error}") from None
-    spool.write(project_dir, event)
+        spool.write(layout, event)
+    except InvalidEventError as error:
+        raise click.UsageError(f"This is no valid event: {error.problem}") from None

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 @click.command(
     "gateway",
+    short_help="Run the gateway.",
     epilog=examples(
         "huskies gateway",
         "huskies gateway --host 0.0.0.0 --port 8080 --data-dir /var/lib/huskies",

@@ -11,6 +11,7 @@ from huskies.cli.options import examples, project_dir_argument
 
 @click.command(
     "init",
+    short_help="Lay out a project's .huskies/.",
     epilog=examples(
         "huskies init",
         "huskies init ~/code/web-shop && huskies up ~/code/web-shop",
@@ -22,12 +23,10 @@ def command(project_dir: Path) -> None:
 
     Stories are files .huskies/work/STAGE/STORY.md; moving one to another stage's directory is an event.
     """
-    from huskies.cli.layout import lay_out
+    from huskies.cli.projects import lay_out
+    from huskies.config import HUSKIES_DIR
     from huskies.logs import printable
 
-    made = lay_out(project_dir)
-    for path in made:
-        click.echo(f"made {printable(str(path))}")
-    click.echo(
-        "Next: `huskies up` here, or `huskies sled` to join a gateway." if made else "All is there already."
-    )
+    lay_out(project_dir)
+    click.echo(f"{printable(str(project_dir.resolve() / HUSKIES_DIR))} is laid out")
+    click.echo("Next: `huskies up` to watch it on this machine, or `huskies sled` to join a gateway.")

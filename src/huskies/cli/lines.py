@@ -49,7 +49,7 @@ class LinePrinter:
             return
         line = describe(received, datetime.now(UTC))
         colour = _COLOURS.get(str(received.event.get("type"))) if self._colour else None
-        click.echo(click.style(line, fg=colour, dim=received.replayed) if self._colour else line)
+        click.echo(click.style(line, fg=colour, dim=received.replayed or None) if self._colour else line)
 
     def warning(self, text: str) -> None:
         """Print loudly what a reader must not miss."""

@@ -13,17 +13,8 @@ from huskies.errors import EXIT_FAILURE, EXIT_USAGE, HuskiesError
 
 EXIT_INTERRUPTED: Final = 130
 
-# In the order in which a newcomer needs them; each is the `command` of a module of this package.
-_MODULES: Final = {
-    "up": "up",
-    "init": "init",
-    "status": "status",
-    "tail": "tail",
-    "emit": "emit",
-    "gateway": "gateway",
-    "sled": "sled",
-    "token": "token",
-}
+# In the order in which a newcomer needs them; each is the `command` of the module of its name.
+_COMMANDS: Final = ("up", "init", "status", "tail", "emit", "gateway", "sled", "token")
 
 _EPILOG: Final = f"""\
 \b
@@ -42,7 +33,7 @@ One gateway for many machines:
 \b
 Exit status:
   0    done; servers and `tail` also when stopped with Ctrl-C or SIGTERM
-  {EXIT_FAILURE}    it failed; one line on stderr says why and what to do
+  {EXIT_FAILURE}    it failed: one line on stderr says why and what to do; or its output was cut off
   {EXIT_USAGE}    a flag, file, directory or port that cannot be used
   {EXIT_INTERRUPTED}  interrupted before it was done
 
@@ -56,14 +47,14 @@ class LazyGroup(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Name the commands in the order of the help text."""
         del ctx
-        return list(_MODULES)
+        return list(_COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import the command; None where there is none of this name."""
         del ctx
-        if cmd_name not in _MODULES:
+        if cmd_name not in _COMMANDS:
             return None
-        command: click.Command = importlib.import_module(f"huskies.cli.{_MODULES[cmd_name]}").command
+        command: click.Command = importlib.import_module(f"huskies.cli.{cmd_name}").command
         return command
 
 

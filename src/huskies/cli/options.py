@@ -13,7 +13,7 @@ from huskies.config import environment_name
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
-DIRECTORY: Final = click.Path(file_okay=False, path_type=Path)
+DIRECTORY: Final = click.Path(path_type=Path)
 PORT: Final = click.IntRange(0, 65_535)
 
 

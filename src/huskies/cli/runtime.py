@@ -72,11 +72,17 @@ Launch: TypeAlias = Callable[[Services], Awaitable[None]]
 
 def run(launch: Launch) -> None:
     """Start what `launch` starts, and return after Ctrl-C or SIGTERM stopped it; raises `HuskiesError`."""
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        runner.run(_serve(launch))
+    # Bounds what stopping takes, whatever hangs; nothing is lost, as what was acknowledged is on disk.
+    limit = threading.Timer(_STOP_LIMIT, _end_by_force)
+    limit.daemon = True
+    try:
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            runner.run(_serve(launch, on_stopping=limit.start))
+    finally:
+        limit.cancel()
 
 
-async def _serve(launch: Launch) -> None:
+async def _serve(launch: Launch, on_stopping: Callable[[], None]) -> None:
     services = Services()
     with _stop_signal() as stop:
         serving = asyncio.create_task(_launch_and_wait(launch, services))
@@ -86,7 +92,7 @@ async def _serve(launch: Launch) -> None:
             if serving.done():
                 serving.result()
         finally:
-            _end_by_force_after(_STOP_LIMIT)
+            on_stopping()
             serving.cancel()
             stopped.cancel()
             await asyncio.gather(serving, stopped, return_exceptions=True)
@@ -119,16 +125,10 @@ def _stop_signal() -> Iterator[asyncio.Event]:
             signal.signal(number, handler)
 
 
-def _end_by_force_after(seconds: float) -> None:
-    """Bound what stopping takes, whatever hangs; nothing is lost, as what was acknowledged is on disk."""
-
-    def end() -> None:
-        print(f"huskies: not stopped after {seconds:g} s, ended by force", file=sys.stderr, flush=True)  # noqa: T201 - logging may be what hangs
-        os._exit(EXIT_FAILURE)
-
-    timer = threading.Timer(seconds, end)
-    timer.daemon = True
-    timer.start()
+def _end_by_force() -> None:
+    # Not through logging, which may be what hangs.
+    os.write(sys.stderr.fileno(), b"huskies: not stopped within %g s, ended by force\n" % _STOP_LIMIT)
+    os._exit(EXIT_FAILURE)
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

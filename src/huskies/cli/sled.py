@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 @click.command(
     "sled",
+    short_help="Watch one project and relay its events.",
     epilog=examples(
         "huskies sled",
         "huskies sled ~/code/web-shop --gateway-url http://gateway.example:3000",
@@ -58,7 +59,6 @@ def command(
     config = sled_config(
         prepared(project_dir), os.environ, name=name, gateway_url=gateway_url, host=host, port=port
     )
-    logs.register_secret(config.sled_token)
 
     async def launch(services: Services) -> None:
         sled = new_sled(config)

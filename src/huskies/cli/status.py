@@ -11,6 +11,7 @@ _ANSWER_LIMIT = 10.0
 
 @click.command(
     "status",
+    short_help="Show where everything stands.",
     epilog=examples(
         "huskies status",
         "huskies status --gateway-url http://gateway.example:3000",

@@ -30,6 +30,7 @@ def _since(_ctx: click.Context, _parameter: click.Parameter, value: str | None) 
 
 @click.command(
     "tail",
+    short_help="Print events as they happen.",
     epilog=examples(
         "huskies tail                                   from now on",
         "huskies tail --since 2h --project web-shop     with the last two hours",
@@ -63,6 +64,7 @@ def command(
     A lost connection is made again, and goes on where it broke off. Events go to stdout; what concerns the
     connection, or a gap in the events, to stderr.
     """
+    from huskies.cli import pipes
     from huskies.cli.follow import Follower
     from huskies.cli.lines import LinePrinter
 
@@ -82,7 +84,10 @@ def command(
     )
     # SIGTERM ends it as Ctrl-C does: whatever was read is printed, and there is nothing to clean up.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    pipes.end_with_reader()
     try:
         follower.run()
     except KeyboardInterrupt:
         return
+    except BrokenPipeError:
+        pipes.end()

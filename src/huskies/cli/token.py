@@ -11,6 +11,7 @@ from huskies.cli.options import data_dir_option, examples, setting
 
 @click.group(
     "token",
+    short_help="Make, list and revoke sled tokens.",
     epilog=examples(
         "huskies token make web-shop > web-shop.token",
         "huskies token make web-shop --replace",

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 @click.command(
     "up",
+    short_help="Run a gateway and a sled for each project.",
     epilog=examples(
         "huskies up",
         "huskies up ~/code/web-shop ~/code/billing --port 8080",
@@ -43,8 +44,6 @@ def command(
     logs.set_up(level=log_level, as_json=log_json)
     settings = GatewaySettings(port=DEFAULT_GATEWAY_PORT if port is None else port, data_dir=data_dir)
     configs = sled_configs(project_dirs or (Path(),), load_projects(data_dir))
-    for config in configs:
-        logs.register_secret(config.sled_token)
 
     async def launch(services: Services) -> None:
         await _launch(services, settings, configs)

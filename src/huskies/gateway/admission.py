@@ -83,23 +83,26 @@ class Admission:
 
     def redeem(self, policy: Policy, secret: str | None, project: str, now: float) -> None:
         """Consume the join token for a connection of `project`; raises `RefusedError`."""
+        try:
+            self.check(policy, secret, project, now)
+        finally:
+            self._tokens.pop(_hash(secret or ""), None)
+
+    def check(self, policy: Policy, secret: str | None, project: str, now: float) -> None:
+        """Raises `RefusedError` where `redeem` would, and consumes nothing."""
         if secret is None:
             raise RefusedError(401, "a join token is needed: ask for one with POST /gateway/tokens")
-        token = self._tokens.pop(_hash(secret), None)
+        token = self._tokens.get(_hash(secret))
         if token is None or token.expires_at <= now:
             raise RefusedError(401, "the join token is unknown, used or expired: ask for a new one")
         if token.project is not None and token.project != project:
             raise RefusedError(403, f"the join token is not for project {project}")
         expected = policy.sled_tokens.get(project)
         if expected is not None:
-            if token.sled_token is None:
-                raise RefusedError(403, f"project {project} needs its sled token: set HUSKIES_SLED_TOKEN")
-            if not hmac.compare_digest(token.sled_token, _hash(expected)):
-                raise RefusedError(403, f"the sled token of project {project} has changed")
-            return
-        if token.project is not None:
+            _check_sled_token(token, expected, project)
+        elif token.project is not None:
             raise RefusedError(403, f"the sled token of project {project} was revoked")
-        if not self._loopback and not (project in policy.projects and policy.projects[project].open):
+        elif not self._loopback and not (project in policy.projects and policy.projects[project].open):
             raise RefusedError(403, f"project {project} is neither open nor has it a sled token here")
 
     def _project_of(self, policy: Policy, sled_token: str) -> str:
@@ -120,3 +123,10 @@ class Admission:
             if self._tokens[first].expires_at > now:
                 return
             del self._tokens[first]
+
+
+def _check_sled_token(token: _JoinToken, expected: str, project: str) -> None:
+    if token.sled_token is None:
+        raise RefusedError(403, f"project {project} needs its sled token: set HUSKIES_SLED_TOKEN")
+    if not hmac.compare_digest(token.sled_token, _hash(expected)):
+        raise RefusedError(403, f"the sled token of project {project} has changed")

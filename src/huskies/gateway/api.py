@@ -90,10 +90,14 @@ class Api:
             decode_text=False,
         )
         try:
-            _check_push(request, socket, project)
+            _check_push(request, project)
             secret = bearer(request) or request.query.get("token")
-            now = asyncio.get_running_loop().time()
-            self._gateway.admission.redeem(self._gateway.policy(), secret, project, now)
+            asked = (self._gateway.policy(), secret, project, asyncio.get_running_loop().time())
+            if not socket.can_prepare(request).ok:
+                # Only an upgrade consumes a token.
+                self._gateway.admission.check(*asked)
+                raise RefusedError(426, "this endpoint is a WebSocket")  # noqa: TRY301 - answered below
+            self._gateway.admission.redeem(*asked)
         except RefusedError as error:
             return self._refused(request, error, project)
         await socket.prepare(request)
@@ -224,12 +228,10 @@ def _refuse_foreign(request: web.Request) -> None:
         raise RefusedError(403, "requests from pages of another origin are refused")
 
 
-def _check_push(request: web.Request, socket: web.WebSocketResponse, project: str) -> None:
+def _check_push(request: web.Request, project: str) -> None:
     _refuse_foreign(request)
     if not is_project_name(project):
         raise RefusedError(422, f"project: {PROJECT_NAME_RULE}")
-    if not socket.can_prepare(request).ok:
-        raise RefusedError(426, "this endpoint is a WebSocket")
 
 
 def _offers_v2(request: web.Request) -> bool:

@@ -6,13 +6,13 @@ from collections.abc import Mapping
 
 import msgspec
 
-from huskies.gateway.fleet import Fleet, Project
+from huskies.gateway.fleet import Fleet, Project, Story
 from huskies.gateway.log import Log
 from huskies.gateway.sessions import Sessions
 
 
 class StoryView(msgspec.Struct, frozen=True):
-    """Where one story stands; `stage` and `since_ms` are null where no event has said yet."""
+    """Where one story stands, and since when (Unix ms); null where it is not so, or no event has said yet."""
 
     story_id: str
     story_name: str
@@ -20,6 +20,8 @@ class StoryView(msgspec.Struct, frozen=True):
     since_ms: int | None
     blocked: str | None
     merge_failure: str | None
+    blocked_since_ms: int | None
+    merge_failure_since_ms: int | None
 
 
 class MissingRange(msgspec.Struct, frozen=True):
@@ -78,8 +80,18 @@ def _view(
         outstanding=state.outstanding,
         identity_used_twice=state.identity_used_twice,
         missing=missing,
-        stories=[
-            StoryView(story_id, story.name, story.stage, story.since_ms, story.blocked, story.merge_failure)
-            for story_id, story in project.stories.items()
-        ],
+        stories=[_story_view(story_id, story) for story_id, story in project.stories.items()],
+    )
+
+
+def _story_view(story_id: str, story: Story) -> StoryView:
+    return StoryView(
+        story_id=story_id,
+        story_name=story.name,
+        stage=story.stage,
+        since_ms=story.since_ms,
+        blocked=story.blocked,
+        merge_failure=story.merge_failure,
+        blocked_since_ms=story.blocked_since_ms,
+        merge_failure_since_ms=story.merge_failure_since_ms,
     )

@@ -17,13 +17,18 @@ from huskies.protocol.wire import SnapshotStory
 
 
 class Story(msgspec.Struct):
-    """Where one story stands. `stream_id` and `seq` name the event that said so last (0: a snapshot)."""
+    """Where one story stands, and since when (Unix ms, on the sled where an event said so).
+
+    `stream_id` and `seq` name the event that said so last (0: a snapshot).
+    """
 
     name: str = ""
     stage: str | None = None
     since_ms: int | None = None
     blocked: str | None = None
+    blocked_since_ms: int | None = None
     merge_failure: str | None = None
+    merge_failure_since_ms: int | None = None
     stream_id: int = 0
     seq: int = 0
 
@@ -104,27 +109,39 @@ def _apply_run(
         if isinstance(event, StoredStageTransition):
             _move(story, event)
         elif isinstance(event, StoredStoryBlocked):
-            story.blocked = event.reason
+            story.blocked, story.blocked_since_ms = event.reason, event.timestamp_ms
         else:
-            story.merge_failure = event.reason
+            story.merge_failure, story.merge_failure_since_ms = event.reason, event.timestamp_ms
 
 
 def _move(story: Story, event: StoredStageTransition) -> None:
     if story.stage != event.to_stage or event.from_stage != event.to_stage:
         story.since_ms = event.timestamp_ms
     story.stage = event.to_stage
-    story.blocked = None
-    story.merge_failure = None
+    story.blocked = story.blocked_since_ms = None
+    story.merge_failure = story.merge_failure_since_ms = None
 
 
 def _from_snapshot(said: SnapshotStory, before: Story | None, now_ms: int) -> Story:
+    """The story as the snapshot has it; what stands as it stood before has done so since then."""
+    before = before or Story()
     since_ms = said.since_ms
     if since_ms is None:
-        since_ms = before.since_ms if before is not None and before.stage == said.stage else now_ms
+        since_ms = before.since_ms if before.stage == said.stage else now_ms
     return Story(
         name=said.story_name,
         stage=said.stage,
         since_ms=since_ms,
         blocked=said.blocked,
+        blocked_since_ms=_since(said.blocked, before.blocked, before.blocked_since_ms, now_ms),
         merge_failure=said.merge_failure,
+        merge_failure_since_ms=_since(
+            said.merge_failure, before.merge_failure, before.merge_failure_since_ms, now_ms
+        ),
     )
+
+
+def _since(reason: str | None, before: str | None, before_ms: int | None, now_ms: int) -> int | None:
+    if reason is None:
+        return None
+    return before_ms if reason == before and before_ms is not None else now_ms

@@ -127,8 +127,11 @@ class Gateway:
                 f"--data-dir {directory}",
                 "another gateway is using it; stop that one or name another directory",
             ) from None
+        except FileExistsError:
+            raise ConfigError(f"--data-dir {directory}", "is a file; name a directory") from None
         except OSError as error:
-            raise ConfigError(f"--data-dir {directory}", f"cannot be used: {error.strerror}") from None
+            problem = f"cannot be used: {error.strerror}; name a directory that you can write to"
+            raise ConfigError(f"--data-dir {directory}", problem) from None
 
     async def _open_log(self) -> None:
         directory = self._settings.data_dir

@@ -1,0 +1,166 @@
+// What the page knows of the fleet, and how events change it. Pure: no DOM, no clock, no network.
+//
+// A board is a Map from a project's name to the project; a project's stories are a Map from id to story. Nothing
+// is changed in place: what is the same object as before needs no new drawing.
+
+export const STAGES = [
+  ["1_backlog", "Backlog"],
+  ["2_current", "Current"],
+  ["3_qa", "QA"],
+  ["4_merge", "Merge"],
+  ["5_done", "Done"],
+  ["6_archived", "Archived"],
+];
+const STAGE_NAMES = new Map(STAGES);
+export const FINISHED = new Set(["5_done", "6_archived"]);
+
+// A sled that comes back within this (a restart, a short cut) needs no one.
+export const SILENT_GRACE_MS = 10_000;
+
+export const stageName = (stage) => STAGE_NAMES.get(stage) ?? stage ?? "Stage not known yet";
+export const storyTitle = (story) => story.story_name || story.story_id;
+
+/** The place in the gateway's log that a cursor names. */
+export const position = (cursor) => Number(cursor.split("-")[1]);
+
+/** The board after these events (as `GET /gateway/events` shows them, oldest first). Follows gateway/fleet.py. */
+export function applyEvents(board, events) {
+  const next = new Map(board);
+  const touched = new Set();
+  for (const { project: name, event } of events) {
+    if (!(event.type in CHANGES)) continue; // Rate limits move nothing.
+    const project = next.get(name) ?? { name, url: null, missing: [], stories: new Map() };
+    // One copy for each project and batch, however many of its events there are.
+    const stories = touched.has(name) ? project.stories : new Map(project.stories);
+    touched.add(name);
+    const story = stories.get(event.story_id) ?? { story_id: event.story_id, story_name: "", stage: null };
+    const story_name = event.story_name || story.story_name;
+    stories.set(event.story_id, { ...story, story_name, ...CHANGES[event.type](story, event) });
+    next.set(name, { ...project, stories });
+  }
+  return next;
+}
+
+const CHANGES = {
+  stage_transition: (story, event) => ({
+    stage: event.to_stage,
+    // From a stage to itself: it is held up no longer, and has been in the stage all along.
+    since_ms:
+      story.stage === event.to_stage && event.from_stage === event.to_stage ? story.since_ms : event.timestamp_ms,
+    blocked: null,
+    merge_failure: null,
+  }),
+  story_blocked: (_, event) => ({ blocked: event.reason, blocked_at: event.timestamp_ms }),
+  merge_failure: (_, event) => ({ merge_failure: event.reason, merge_failed_at: event.timestamp_ms }),
+};
+
+/** The board as `GET /gateway/projects` says it is. `now` dates what the answer has no time for. */
+export function replaceProjects(board, views, now) {
+  return new Map(
+    views.map((view) => {
+      const before = board.get(view.name);
+      const project = {
+        ...view,
+        // While a sled is connected this is the time of the answer, and would make every answer look new.
+        last_seen_ms: view.connected ? null : view.last_seen_ms,
+        twice_noticed: view.identity_used_twice ? (before?.twice_noticed ?? now) : null,
+        missing_noticed: view.missing.length ? (before?.missing_noticed ?? now) : null,
+        stories: new Map(view.stories.map((story) => [story.story_id, withTimes(story, before)])),
+      };
+      return [view.name, before && sameProject(before, project) ? before : project];
+    }),
+  );
+}
+
+// The answer says that a story is blocked, only its event says since when.
+function withTimes(story, project) {
+  const before = project?.stories.get(story.story_id);
+  return {
+    ...story,
+    blocked_at: story.blocked !== null && before?.blocked === story.blocked ? before.blocked_at : undefined,
+    merge_failed_at:
+      story.merge_failure !== null && before?.merge_failure === story.merge_failure
+        ? before.merge_failed_at
+        : undefined,
+  };
+}
+
+function sameProject(one, other) {
+  const { stories: a, ...restA } = one;
+  const { stories: b, ...restB } = other;
+  if (a.size !== b.size || JSON.stringify(restA) !== JSON.stringify(restB)) return false;
+  return [...b].every(([id, story]) => {
+    const old = a.get(id);
+    return old !== undefined && Object.keys(story).every((key) => old[key] === story[key]);
+  });
+}
+
+const HOLD_UPS = {
+  story_blocked: ["blocked", "blocked_at"],
+  merge_failure: ["merge_failure", "merge_failed_at"],
+};
+
+/** The board knowing since when stories are held up, as far as these events (newest first) tell. */
+export function learnTimes(board, events) {
+  const next = new Map(board);
+  for (const { project: name, event } of events) {
+    const [reason, at] = HOLD_UPS[event.type] ?? [];
+    const known = next.get(name)?.stories.get(event.story_id);
+    if (!reason || !known || known[reason] !== event.reason || known[at]) continue;
+    const project = next.get(name);
+    const stories = new Map(project.stories).set(event.story_id, { ...known, [at]: event.timestamp_ms });
+    next.set(name, { ...project, stories });
+  }
+  return next;
+}
+
+/** What needs a person, oldest first. Each has a `key` that stays the same for as long as it does. */
+export function attention(board, now) {
+  const found = [];
+  for (const project of board.values()) {
+    for (const story of project.stories.values()) {
+      if (story.blocked != null) found.push(heldUp("blocked", project, story, story.blocked, story.blocked_at));
+      if (story.merge_failure != null)
+        found.push(heldUp("merge", project, story, story.merge_failure, story.merge_failed_at));
+    }
+    found.push(...sledTrouble(project, now));
+  }
+  return found.sort((a, b) => (a.since ?? now) - (b.since ?? now) || (a.key < b.key ? -1 : 1));
+}
+
+function heldUp(kind, project, story, reason, at) {
+  const key = JSON.stringify([kind, project.name, story.story_id]);
+  // Where no event told (it was so when its sled first looked), the stage's time is the longest it can be.
+  const note = at ? "" : `at most; it has been in ${stageName(story.stage)} that long`;
+  return { key, kind, project: project.name, story, reason, since: at ?? story.since_ms, note };
+}
+
+function* sledTrouble(project, now) {
+  const of = (kind, since, reason, note = "") => {
+    return { key: JSON.stringify([kind, project.name]), kind, project: project.name, since, reason, note };
+  };
+  const silent = project.connected === false && project.last_seen_ms !== null;
+  if (silent && now - project.last_seen_ms > SILENT_GRACE_MS)
+    yield of("silent", project.last_seen_ms, "Its sled is not connected. What happens there shows here once it is back.");
+  if (project.identity_used_twice)
+    yield of(
+      "twice",
+      project.twice_noticed,
+      "Two sleds run with one state directory and end each other's sessions. Stop one, or give it its own.",
+      "since this page noticed",
+    );
+  if (project.missing.length) {
+    const ranges = project.missing.map(({ epoch, first_seq, last_seq }) => {
+      const which = first_seq === last_seq ? `event ${first_seq}` : `events ${first_seq} to ${last_seq}`;
+      return `${which} of epoch ${epoch.slice(0, 8)}`;
+    });
+    const reason = `Its sled recorded what no one holds any more: ${ranges.join("; ")}.`;
+    yield of("missing", project.missing_noticed, reason, "since this page noticed");
+  }
+}
+
+/** Two lists of shown events as one, newest first, none twice. */
+export function mergeEvents(one, other) {
+  const all = new Map([...one, ...other].map((shown) => [position(shown.cursor), shown]));
+  return [...all].sort(([a], [b]) => b - a).map(([, shown]) => shown);
+}

@@ -1,0 +1,183 @@
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+import pytest
+
+from huskies.cli import main
+from huskies.cli.options import Setting
+from huskies.config import environment_name
+
+if TYPE_CHECKING:
+    from tests.cli.conftest import Run, Start
+
+
+def all_commands() -> list[tuple[str, click.Command]]:
+    found: list[tuple[str, click.Command]] = []
+    context = click.Context(main.cli)
+    for name in main.cli.list_commands(context):
+        command = main.cli.get_command(context, name)
+        assert command is not None
+        found.append((name, command))
+        if isinstance(command, click.Group):
+            found += [(f"{name} {sub}", child) for sub, child in command.commands.items()]
+    return found
+
+
+COMMANDS = all_commands()
+EXAMPLES = [
+    line.strip()
+    for _, command in [("", main.cli), *COMMANDS]
+    for line in (command.epilog or "").splitlines()
+    if line.strip().startswith("huskies ")
+]
+
+
+@pytest.mark.parametrize("name", ["", *(name for name, _ in COMMANDS)])
+def test_every_command_explains_itself(huskies: Run, name: str) -> None:
+    shown = huskies(*name.split(), "--help")
+    assert shown.status == 0
+    assert shown.stdout.startswith(f"Usage: huskies {name}".rstrip())
+    assert shown.stderr == ""
+
+
+@pytest.mark.parametrize("example", EXAMPLES)
+def test_every_example_of_a_help_text_is_understood(example: str) -> None:
+    for part in example.split("&&"):
+        # What follows two blanks says what the example does; what follows | or > is another program's.
+        words = shlex.split(re.split(r"  | \| | > ", part.strip(), maxsplit=1)[0])
+        assert words[0] == "huskies"
+        command: click.Command = main.cli
+        context = main.cli.make_context("huskies", words[1:])
+        while isinstance(command, click.Group):
+            name, child, rest = command.resolve_command(context, [*context._protected_args, *context.args])
+            assert child is not None
+            command, context = child, child.make_context(name, rest, parent=context)
+
+
+@pytest.mark.parametrize(("name", "command"), COMMANDS)
+def test_every_flag_has_the_variable_of_its_name(name: str, command: click.Command) -> None:
+    for parameter in command.params:
+        if isinstance(parameter, Setting):
+            flag = next(flag for flag in parameter.opts if flag.startswith("--"))
+            assert parameter.envvar == environment_name(flag)
+        elif isinstance(parameter, click.Option):
+            # `emit -C DIR blocked` and `emit blocked -C DIR` share the variable of the former.
+            assert (name.split(maxsplit=1)[0], parameter.name) == ("emit", "own_project_dir")
+
+
+def test_an_unknown_command_is_a_usage_error(huskies: Run) -> None:
+    outcome = huskies("stauts")
+    assert outcome.status == 2
+    assert "No such command 'stauts'" in outcome.stderr
+
+
+def test_the_version_is_shown(huskies: Run) -> None:
+    outcome = huskies("--version")
+    assert outcome.status == 0
+    assert outcome.stdout.startswith("huskies")
+
+
+def test_an_error_is_one_line_without_escapes_or_secrets(huskies: Run, tmp_path: Path) -> None:
+    missing = tmp_path / "a\x1b[31m\nb"
+    outcome = huskies("init", missing)
+    assert outcome.status == 2
+    assert outcome.stderr == (
+        f"huskies: {tmp_path}/a\\x1b[31m\\nb: "
+        "expected the directory of a project; create it, or name another\n"
+    )
+
+
+def test_an_interrupt_is_no_traceback(huskies: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(main.LazyGroup, "get_command", interrupted)
+    outcome = huskies("status")
+    assert (outcome.status, outcome.stderr.strip()) == (130, "")
+
+
+def test_a_reader_that_goes_away_is_no_traceback(tmp_path: Path) -> None:
+    (tmp_path / "projects.toml").write_text(
+        "[sled_tokens]\n" + "".join(f"p{number} = 'secret-{number}'\n" for number in range(2_000))
+    )
+    (tmp_path / "projects.toml").chmod(0o600)
+    listing = subprocess.Popen(
+        [sys.executable, "-m", "huskies", "token", "list", "--data-dir", tmp_path],
+        env={**os.environ, "PYTHONPATH": str(Path(main.__file__).parents[2])},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert listing.stdout is not None
+    listing.stdout.close()
+    assert listing.stderr is not None
+    with listing.stderr:
+        assert listing.stderr.read() == b""
+    assert listing.wait(20) == 1
+
+
+def test_init_lays_out_a_project_and_overwrites_nothing(huskies: Run, tmp_path: Path) -> None:
+    assert huskies("init", tmp_path).status == 0
+    assert (tmp_path / ".huskies" / "work" / "1_backlog").is_dir()
+    assert "/state/" in (tmp_path / ".huskies" / ".gitignore").read_text()
+    settings = tmp_path / ".huskies" / "project.toml"
+    assert "gateway_url" in settings.read_text()
+    settings.write_text('name = "mine"\n')
+    assert huskies("init", tmp_path).status == 0
+    assert settings.read_text() == 'name = "mine"\n'
+
+
+def test_the_settings_that_init_suggests_are_valid(huskies: Run, tmp_path: Path) -> None:
+    huskies("init", tmp_path)
+    settings = tmp_path / ".huskies" / "project.toml"
+    lines = settings.read_text().splitlines()
+    settings.write_text(
+        "\n".join(line.removeprefix("# ") for line in lines if " = " in line and "HUSKIES" not in line)
+    )
+    (tmp_path / "../web-shop.token").resolve().write_text("secret")
+    started = huskies("sled", tmp_path, "--name", "not valid")
+    assert "--name: expected a project name" in started.stderr
+
+
+@pytest.mark.parametrize(
+    ("variables", "complaint"),
+    [
+        ({"HUSKIES_PORT": "x"}, "'--port' (env var: 'HUSKIES_PORT')"),
+        ({"HUSKIES_LOG_LEVEL": "loud"}, "'--log-level' (env var: 'HUSKIES_LOG_LEVEL')"),
+    ],
+)
+def test_a_bad_variable_is_named(
+    huskies: Run, monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], complaint: str
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    outcome = huskies("gateway")
+    assert outcome.status == 2
+    assert complaint in outcome.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_gateway_ends_cleanly(start: Start, tmp_path: Path, number: signal.Signals) -> None:
+    gateway = start("gateway", "--port", "0", "--data-dir", tmp_path / "data")
+    assert gateway.line("gateway").split()[1].startswith("http://127.0.0.1:")
+    outcome = gateway.end(number, patience=5)
+    assert outcome.status == 0
+    assert "Traceback" not in outcome.stderr
+
+
+def test_a_gateway_that_cannot_start_says_why(start: Start, tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "projects.toml").write_text("[projects.web-shop]\nurl = 3\n")
+    outcome = start("gateway", "--port", "0", HUSKIES_DATA_DIR=str(tmp_path / "data")).end(None)
+    assert outcome.status == 2
+    assert outcome.stderr.endswith(
+        "projects.toml: projects.web-shop.url: expected a text, got a whole number"
+    )

@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+import pytest
+
+from huskies.cli import times
+
+NOW = datetime(2026, 1, 31, 14, 0, tzinfo=UTC)
+NOW_MS = int(NOW.timestamp() * 1_000)
+
+
+@pytest.fixture(autouse=True)
+def _two_hours_east(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    if not hasattr(time, "tzset"):
+        pytest.skip("this platform's local time cannot be set for one process")
+    monkeypatch.setenv("TZ", "EAST-2")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds_ago"),
+    [("45s", 45), ("30m", 1_800), ("2h", 7_200), (" 2 H ", 7_200), ("7d", 604_800), ("1w", 604_800)],
+)
+def test_a_duration_is_counted_back_from_now(text: str, seconds_ago: int) -> None:
+    assert times.parse_since(text, NOW) == NOW_MS - seconds_ago * 1_000
+
+
+@pytest.mark.parametrize(
+    "text", ["2026-01-31T14:00:00Z", "2026-01-31T15:00+01:00", "2026-01-31T16:00", "2026-01-31 16:00"]
+)
+def test_a_time_without_a_zone_is_local(text: str) -> None:
+    assert times.parse_since(text, NOW) == NOW_MS
+
+
+@pytest.mark.parametrize("text", ["", "2", "h", "-2h", "2y", "yesterday"])
+def test_anything_else_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="isoformat"):
+        times.parse_since(text, NOW)
+
+
+def test_a_duration_longer_than_the_calendar_is_refused() -> None:
+    with pytest.raises(OverflowError):
+        times.parse_since("999999w", NOW)
+
+
+@pytest.mark.parametrize(
+    ("unix_ms", "shown"),
+    [
+        (NOW_MS, "16:00:00"),
+        (NOW_MS - 86_400_000, "2026-01-30 16:00:00"),
+        (8_640_000_000_000_000, "8640000000000000 ms"),
+    ],
+)
+def test_a_time_is_shown_in_local_time(unix_ms: int, shown: str) -> None:
+    assert times.local_time(unix_ms, NOW) == shown
+
+
+@pytest.mark.parametrize(
+    ("ms", "shown"),
+    [(-5, "0 s"), (59_999, "59 s"), (60_000, "1 min"), (3_600_000, "1 h"), (90_000_000, "1 d")],
+)
+def test_a_duration_is_shown_as_one_number(ms: int, shown: str) -> None:
+    assert times.duration(ms) == shown
