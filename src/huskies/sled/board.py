@@ -1,7 +1,7 @@
 """Where a project's stories stand, as its sled tells the gateway in a snapshot (SPEC 5, rule 9). Pure.
 
-A story's file says where it stands. Other programs may have published more: a block that no file mentions, or a
-story without a file. That is kept beside what was seen, and goes when the pipeline says otherwise.
+A story's file says where it stands. Other programs may have published more: a block that no file mentions,
+or a story without a file. That is kept beside what was seen, and goes when the pipeline says otherwise.
 """
 
 from __future__ import annotations
@@ -95,4 +95,6 @@ def fit(stories: Sequence[SnapshotStory], size_max: int) -> list[SnapshotStory]:
 def _importance(story: SnapshotStory) -> tuple[int, int, str]:
     stage = _LEAVE_OUT_ORDER.index(story.stage) if story.stage in STAGES else 0
     number = story.story_id.partition("_")[0]
-    return stage, int(number) if number.isdecimal() and len(number) < 19 else 0, story.story_id  # noqa: PLR2004 - int() of a longer text may be slow
+    # Compared by length and then digit by digit: no number is too long for that.
+    digits = number.lstrip("0") if number.isdecimal() else ""
+    return stage, len(digits), story.story_id.lstrip("0")

@@ -1,5 +1,4 @@
-"""Status events for programs in the same process (SPEC 3): any number of subscribers, none of which can hold up
-a publisher."""
+"""Status events for programs in the same process (SPEC 3): no subscriber can hold up a publisher."""
 
 from __future__ import annotations
 
@@ -88,8 +87,8 @@ class Subscription:
 class StatusBroadcaster:
     """Publishes status events; used from one event loop.
 
-    With a `recorder` an event is durable before `publish` returns, and whoever records calls `announce` in commit
-    order. Without one, events are only passed on to the subscribers.
+    With a `recorder` an event is durable before `publish` returns, and whoever records calls `announce` in
+    commit order. Without one, events are only passed on to the subscribers.
     """
 
     def __init__(self, recorder: Recorder | None = None) -> None:
@@ -111,7 +110,8 @@ class StatusBroadcaster:
     async def publish(self, event: StatusEvent) -> Receipt | None:
         """Publish the event; returns once it is durable (None: there is no recorder).
 
-        Raises `InvalidEventError` for one without the shape of SPEC 2, `StoreError` where it cannot be recorded.
+        Raises `InvalidEventError` for one without the shape of SPEC 2, `StoreError` where it cannot be
+        recorded.
         """
         if self._recorder is not None:
             return await self._recorder(event)

@@ -1,8 +1,8 @@
 """Whether a sled that starts is still the one that its outbox belongs to (SPEC 3 and 5, rules 5 and 6). Pure.
 
-A sled_id belongs to one project in one place. What was recorded before a project was renamed or moved may already
-have reached the gateway, its ack lost; sent again under a new identity it would be stored twice. So it is first
-delivered under the old one.
+A sled_id belongs to one project in one place. What was recorded before a project was renamed or moved may
+already have reached the gateway, its ack lost; sent again under a new identity it would be stored twice. So
+it is first delivered under the old one.
 """
 
 from __future__ import annotations
@@ -32,13 +32,19 @@ class Step(Enum):
 
 
 def decide(
-    recorded: Identity, found: Identity, *, same_directory: bool, original_exists: bool, unacked: int, exposed: bool
+    recorded: Identity,
+    found: Identity,
+    *,
+    same_directory: bool,
+    original_exists: bool,
+    unacked: int,
+    exposed: bool,
 ) -> Step:
     """Decides about an outbox `recorded` under one identity and `found` under another.
 
-    `same_directory`: the two places are one directory under two names, such as a bind mount. `original_exists`:
-    the recorded place still holds a sled with this key. `unacked`: how many events wait for an ack; `exposed`:
-    whether any of them may have been sent.
+    `same_directory`: the two places are one directory under two names, such as a bind mount.
+    `original_exists`: the recorded place still holds a sled with this key. `unacked`: how many events wait
+    for an ack; `exposed`: whether any of them may have been sent.
     """
     if recorded.project == found.project and (recorded.place == found.place or same_directory):
         return Step.KEEP

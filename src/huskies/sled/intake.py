@@ -1,4 +1,4 @@
-"""What the sled takes from other programs: a status event in Python or JSON, checked before it is recorded."""
+"""What the sled takes from other programs: status events, checked before they are recorded."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """The sled's Ed25519 keys: one owner-only file each, named by the public key.
 
-Which key is the current one is decided by the outbox, in the transaction that opens an epoch; a file is written
-before that transaction and removed after it, so that a crash leaves at worst a file that nothing refers to.
+Which key is the current one is decided by the outbox, in the transaction that opens an epoch; a file is
+written before that transaction and removed after it, so that a crash leaves at worst a file that nothing
+refers to.
 """
 
 from __future__ import annotations
@@ -87,6 +88,8 @@ def _read(path: Path) -> _KeyFile:
     try:
         return msgspec.json.decode(path.read_bytes(), type=_KeyFile)
     except OSError as error:
-        raise ConfigError(str(path), f"the sled's key cannot be read: {os.strerror(error.errno or 0)}") from None
+        raise ConfigError(
+            str(path), f"the sled's key cannot be read: {os.strerror(error.errno or 0)}"
+        ) from None
     except (msgspec.DecodeError, ValueError) as error:
         raise ConfigError(str(path), f"is no key file: {error}") from None

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 from typing import Final
@@ -47,15 +48,21 @@ def ensure_state(layout: Layout) -> None:
     if not layout.project_dir.is_dir():
         raise ConfigError(str(layout.project_dir), "is no directory; expected a project's directory")
     try:
-        layout.huskies.mkdir(exist_ok=True)
+        if not layout.huskies.is_dir():
+            layout.huskies.mkdir(exist_ok=True)
+            sync_directory(layout.project_dir)
         _write_if_missing(layout.gitignore, _GITIGNORE)
         # An old state may have been restored with wider permissions; it holds the key.
         for directory in (layout.state, layout.keys, layout.spool, layout.spool_tmp, layout.spool_new):
             ensure_private_directory(directory)
         if layout.state.stat().st_mode & 0o077:
             layout.state.chmod(_OWNER_ONLY_DIRECTORY)
+        # Also where the project came with a .gitignore of its own: a key must never be committed.
+        _write_if_missing(layout.state / ".gitignore", b"*\n")
     except OSError as error:
-        raise ConfigError(error.filename or str(layout.huskies), f"cannot be used: {error.strerror}") from None
+        raise ConfigError(
+            error.filename or str(layout.huskies), f"cannot be used: {error.strerror}"
+        ) from None
 
 
 def lay_out(layout: Layout) -> None:
@@ -100,8 +107,7 @@ def sync_directory(directory: Path) -> None:
 
 
 def _write_if_missing(path: Path, content: bytes) -> None:
-    try:
-        with path.open("xb") as file:
+    # Looked for first: the directory may not be writable, and need not be.
+    if not path.exists():
+        with contextlib.suppress(FileExistsError), path.open("xb") as file:
             file.write(content)
-    except FileExistsError:
-        pass

@@ -12,9 +12,9 @@ from huskies.events.model import STAGES, MergeFailure, StageTransition, StatusEv
 from huskies.sled.story_file import StoryContent
 
 _SUFFIX: Final = ".md"
-# Whoever moves a story with `git checkout`, or by copying and deleting, deletes the old file before or after the
-# new one is there. A story that is gone counts as deleted only once it has stayed away for this long (seconds);
-# a deletion is no event, so all that waits is the board.
+# Whoever moves a story with `git checkout`, or by copying and deleting, deletes the old file before or
+# after the new one is there. A story that is gone counts as deleted only once it has stayed away for this
+# long (seconds); a deletion is no event, so all that waits is the board.
 DELETION_SETTLES: Final = 2.0
 
 
@@ -100,8 +100,9 @@ def diff(seen: Mapping[str, SeenStory], look: Look) -> Changes:
 def _resolve(story_id: str, before: SeenStory | None, look: Look) -> SeenStory | None:
     """Where the story stands now; None where that cannot be told.
 
-    A story with a file in several stages stays where it was seen while that file is there: it is being copied,
-    and moves when the old file goes. One that is seen for the first time stands in the latest stage.
+    A story with a file in several stages stays where it was seen while that file is there: it is being
+    copied, and moves when the old file goes. One that is seen for the first time stands in the latest
+    stage.
     """
     places = look.stories[story_id]
     if before is None:
@@ -129,9 +130,7 @@ def _events(before: SeenStory, after: SeenStory) -> list[StatusEvent]:
     events: list[StatusEvent] = []
     if before.stage != after.stage or cleared:
         events.append(
-            StageTransition(
-                story_id=story_id, story_name=name, from_stage=before.stage, to_stage=after.stage
-            )
+            StageTransition(story_id=story_id, story_name=name, from_stage=before.stage, to_stage=after.stage)
         )
     if now.blocked is not None and now.blocked != was.blocked:
         events.append(StoryBlocked(story_id=story_id, story_name=name, reason=now.blocked))
@@ -145,7 +144,11 @@ def _is_unsaid(before: SeenStory | None, after: SeenStory, events: Sequence[Stat
     if before is None or not events:
         return True
     now = after.content
-    shown = set() if isinstance(events[0], StageTransition) else {before.content.blocked, before.content.merge_failure}
+    shown = (
+        set()
+        if isinstance(events[0], StageTransition)
+        else {before.content.blocked, before.content.merge_failure}
+    )
     shown |= {event.reason for event in events if isinstance(event, StoryBlocked | MergeFailure)}
     # A transition clears both reasons on the board, also one that still stands in the file.
     return not {now.blocked, now.merge_failure} - {None} <= shown

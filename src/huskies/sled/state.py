@@ -14,7 +14,7 @@ def lock_state(layout: Layout) -> FileLock:
     Raises `ConfigError` where another sled holds it or the file cannot be used.
     """
     # Not bound to a thread: it may be released from another one than it was acquired in.
-    lock = FileLock(layout.lock, timeout=0, thread_local=False)
+    lock = FileLock(layout.lock, timeout=0, mode=0o600, thread_local=False)
     try:
         lock.acquire()
     except Timeout:

@@ -16,9 +16,11 @@ from huskies.events.codec import shorten
 READ_BYTES_MAX: Final = 2 * limits.FRONT_MATTER_BYTES_MAX
 
 _LOADER: Final[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-_RESOLVER: Final = yaml.resolver.Resolver()
+_RESOLVER: Final[Any] = yaml.resolver.Resolver()
 _NULL: Final = "tag:yaml.org,2002:null"
 _BOOL: Final = "tag:yaml.org,2002:bool"
+# Deeper front matter says nothing of interest, and costs the parser quadratic time.
+_DEPTH_MAX: Final = 64
 _FENCE: Final = re.compile(r" {0,3}(```|~~~)")
 _HEADING: Final = re.compile(r" {0,3}#{1,6}[ \t]+(.*?)(?:[ \t]+#+)?[ \t]*\Z")
 
@@ -81,6 +83,8 @@ def _top_level(events: Iterator[yaml.Event]) -> Iterator[tuple[str, tuple[str, s
             if depth == 0 and not isinstance(event, yaml.MappingStartEvent):
                 return
             depth += 1
+            if depth > _DEPTH_MAX:
+                raise ValueError(f"expected at most {_DEPTH_MAX} levels of nesting")
             continue
         if isinstance(event, yaml.CollectionEndEvent):
             depth -= 1
@@ -97,7 +101,8 @@ def _top_level(events: Iterator[yaml.Event]) -> Iterator[tuple[str, tuple[str, s
 def _tag(scalar: yaml.ScalarEvent) -> str:
     if scalar.tag is not None and scalar.tag != "!":
         return str(scalar.tag)
-    return str(_RESOLVER.resolve(yaml.ScalarNode, scalar.value, scalar.implicit))
+    tag: object = _RESOLVER.resolve(yaml.ScalarNode, scalar.value, scalar.implicit)
+    return str(tag)
 
 
 def _text(scalar: tuple[str, str] | None) -> str:

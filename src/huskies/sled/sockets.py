@@ -1,0 +1,42 @@
+"""What the sessions of both versions do with a WebSocket."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Coroutine
+from typing import Any, Final
+
+import aiohttp
+
+from huskies import limits
+
+# A close frame holds 125 bytes, two of which are the code.
+_CLOSE_REASON_MAX: Final = 120
+
+
+async def first_of(*parts: Coroutine[Any, Any, str]) -> str:
+    """Why the first of the parts ended, a lost connection being a reason; the others are cancelled.
+
+    Where several end at once, the last of them says why. Any other error is raised.
+    """
+    tasks = [asyncio.create_task(part) for part in parts]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        ended = [task for task in tasks if task.done()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    try:
+        return [task.result() for task in ended][-1]
+    except (aiohttp.ClientError, OSError) as error:
+        return f"the connection is lost ({type(error).__name__})"
+
+
+async def close_socket(socket: aiohttp.ClientWebSocketResponse, code: int, reason: str) -> None:
+    """Close, and wait for the other side no longer than `CLOSE_LIMIT`."""
+    message = reason.encode()[:_CLOSE_REASON_MAX].decode(errors="ignore").encode()
+    with contextlib.suppress(TimeoutError, aiohttp.ClientError, OSError):
+        async with asyncio.timeout(limits.CLOSE_LIMIT):
+            await socket.close(code=code, message=message)

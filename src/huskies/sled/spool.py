@@ -1,0 +1,48 @@
+"""The spool: how `huskies emit` hands over an event, whether or not a sled is running.
+
+Like a maildir: an entry is written and fsynced in `tmp/`, then renamed into `new/`, so that whoever finds
+it there finds all of it. An entry is the event's stored form; its name sorts by when it was emitted.
+
+`huskies emit` imports this, so it imports nothing heavy.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import time
+from typing import Final
+
+from huskies import limits
+from huskies.errors import InvalidEventError, StoreError
+from huskies.events.model import StatusEvent
+from huskies.sled.intake import entry_of
+from huskies.sled.layout import Layout, create_private_file, ensure_state, sync_directory
+
+_NS_PER_MS: Final = 1_000_000
+_counter = itertools.count()
+
+
+def write(layout: Layout, event: StatusEvent) -> str:
+    """Hand an event to the project's sled; returns the entry's name once it is durable.
+
+    Raises `InvalidEventError` for an event without the shape of SPEC 2, `ConfigError` where the project has
+    no usable state directory, `StoreError` where the entry cannot be written.
+    """
+    emitted_ns = time.time_ns()
+    entry = entry_of(event, emitted_ns // _NS_PER_MS)
+    if len(entry.json) > limits.EVENT_BODY_BYTES_MAX:
+        raise InvalidEventError(
+            f"the event has {len(entry.json)} bytes; expected at most {limits.EVENT_BODY_BYTES_MAX}"
+        )
+    ensure_state(layout)
+    # The random end tells apart processes of two containers that share the directory but not their pids.
+    name = f"{emitted_ns:020d}-{os.getpid():010d}-{next(_counter):06d}-{os.urandom(4).hex()}.json"
+    draft = layout.spool_tmp / name
+    try:
+        create_private_file(draft, entry.json)
+        draft.rename(layout.spool_new / name)
+        sync_directory(layout.spool_new)
+    except OSError as error:
+        raise StoreError(f"{layout.spool}: the event cannot be written: {error.strerror}") from None
+    return name
