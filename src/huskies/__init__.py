@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
+    from huskies.config import SledSettings
     from huskies.errors import ConfigError, HuskiesError, InvalidEventError, StoreError
     from huskies.events.model import (
         MergeFailure,
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
         StoryBlocked,
     )
     from huskies.sled.broadcast import Missed, Receipt, StatusBroadcaster, Subscription
-    from huskies.sled.service import Sled, SledSettings
+    from huskies.sled.service import Sled
 
 __version__: Final = "0.1.0"
 
@@ -42,6 +43,7 @@ __all__ = [
 ]
 
 _HOMES: Final = {
+    "huskies.config": ("SledSettings",),
     "huskies.errors": ("ConfigError", "HuskiesError", "InvalidEventError", "StoreError"),
     "huskies.events.model": (
         "MergeFailure",
@@ -51,7 +53,7 @@ _HOMES: Final = {
         "StoryBlocked",
     ),
     "huskies.sled.broadcast": ("Missed", "Receipt", "StatusBroadcaster", "Subscription"),
-    "huskies.sled.service": ("Sled", "SledSettings"),
+    "huskies.sled.service": ("Sled",),
 }
 
 

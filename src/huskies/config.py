@@ -89,11 +89,15 @@ class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True):
     data_dir: Path
 
 
-class SledConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """What a sled is started with; without `gateway_url` nothing is relayed."""
+class SledSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """What a sled is started with.
+
+    `name`: empty for the directory's, made valid. `gateway_url`: None or empty for no relay. `port`: 0 for
+    any free one.
+    """
 
     project_dir: Path
-    name: str
+    name: str = ""
     gateway_url: str | None = None
     sled_token: str | None = None
     host: str = DEFAULT_HOST
@@ -102,7 +106,7 @@ class SledConfig(msgspec.Struct, frozen=True, kw_only=True):
 
     def __repr__(self) -> str:
         # The token is a secret, and a repr ends up in logs.
-        return f"SledConfig(name={self.name!r}, project_dir={str(self.project_dir)!r})"
+        return f"SledSettings(name={self.name!r}, project_dir={str(self.project_dir)!r})"
 
 
 def environment_name(flag: str) -> str:
@@ -152,7 +156,7 @@ def sled_config(
     gateway_url: str | None = None,
     host: str | None = None,
     port: int | None = None,
-) -> SledConfig:
+) -> SledSettings:
     """A sled's settings; the keywords are its flags or their environment variables, None where not given.
 
     An empty `gateway_url` means "no relay", whatever the file says. Raises `ConfigError`.
@@ -164,7 +168,7 @@ def sled_config(
     project_dir = project_dir.resolve()
     file = load_project_file(project_dir)
     url = file.gateway_url if gateway_url is None else gateway_url
-    return SledConfig(
+    return SledSettings(
         project_dir=project_dir,
         name=name or file.name or make_project_name(project_dir.name),
         gateway_url=gateway_base_url(url, "--gateway-url") if url else None,

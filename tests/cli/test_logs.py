@@ -123,9 +123,14 @@ def test_what_looks_like_a_secret_is_taken_out(text: str, redacted: str) -> None
 
 
 def test_a_secret_that_contains_another_goes_whole() -> None:
-    logs.register_secret("abc")
-    logs.register_secret("abcdef")
-    assert logs.redact("abcdef abc") == "*** ***"
+    logs.register_secret("abcdefgh")
+    logs.register_secret("abcdefghijk")
+    assert logs.redact("abcdefghijk abcdefgh") == "*** ***"
+
+
+def test_what_is_too_short_to_be_secret_garbles_nothing() -> None:
+    logs.register_secret("x")
+    assert logs.redact("an x in the text") == "an x in the text"
 
 
 @pytest.mark.parametrize(

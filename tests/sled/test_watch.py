@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from huskies.config import SledSettings
 from huskies.events.model import STAGES, MergeFailure, StageTransition, StatusEvent, StoryBlocked
 from huskies.sled.broadcast import Missed
 from huskies.sled.layout import Layout
-from huskies.sled.service import Sled, SledSettings
+from huskies.sled.service import Sled
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable

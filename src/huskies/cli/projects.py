@@ -5,16 +5,11 @@ from __future__ import annotations
 import logging
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-import msgspec
-
-from huskies.config import HUSKIES_DIR, PROJECT_FILE, SledConfig
+from huskies.config import HUSKIES_DIR, PROJECT_FILE
 from huskies.errors import ConfigError
 from huskies.sled import layout
-
-if TYPE_CHECKING:
-    from huskies.sled.service import Sled
 
 _log = logging.getLogger(__name__)
 
@@ -49,13 +44,6 @@ def prepared(project_dir: Path) -> Path:
         lay_out(project_dir)
         _log.info("laid out %s", project_dir / HUSKIES_DIR)
     return project_dir
-
-
-def new_sled(config: SledConfig) -> Sled:
-    """A sled with these settings, not started yet."""
-    from huskies.sled.service import Sled, SledSettings
-
-    return Sled(SledSettings(**msgspec.structs.asdict(config)))
 
 
 def _check(project_dir: Path) -> None:

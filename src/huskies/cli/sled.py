@@ -52,8 +52,9 @@ def command(
     """
     from huskies import logs
     from huskies.cli import runtime
-    from huskies.cli.projects import new_sled, prepared
+    from huskies.cli.projects import prepared
     from huskies.config import sled_config
+    from huskies.sled.service import Sled
 
     logs.set_up(level=log_level, as_json=log_json)
     config = sled_config(
@@ -61,7 +62,7 @@ def command(
     )
 
     async def launch(services: Services) -> None:
-        sled = new_sled(config)
+        sled = Sled(config)
         await services.start(sled)
         click.echo(f"{sled.name}    {sled.url}\nrelays to  {config.gateway_url or 'no gateway'}")
 

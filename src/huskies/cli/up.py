@@ -13,7 +13,7 @@ from huskies.cli.options import DIRECTORY, PORT, data_dir_option, examples, log_
 
 if TYPE_CHECKING:
     from huskies.cli.runtime import Services
-    from huskies.config import GatewaySettings, ProjectsFile, SledConfig
+    from huskies.config import GatewaySettings, ProjectsFile, SledSettings
     from huskies.sled.service import Sled
 
 
@@ -51,14 +51,14 @@ def command(
     runtime.run(launch)
 
 
-def sled_configs(directories: Sequence[Path], projects: ProjectsFile) -> list[SledConfig]:
+def sled_configs(directories: Sequence[Path], projects: ProjectsFile) -> list[SledSettings]:
     """Settings for a sled in each directory, names made distinct; raises `ConfigError`."""
     from huskies.cli.projects import prepared
     from huskies.config import sled_config
     from huskies.errors import ConfigError
     from huskies.events.names import distinct_name
 
-    by_name: dict[str, SledConfig] = {}
+    by_name: dict[str, SledSettings] = {}
     for directory in directories:
         config = sled_config(prepared(directory), {}, gateway_url="", port=0)
         if any(config.project_dir == other.project_dir for other in by_name.values()):
@@ -70,22 +70,22 @@ def sled_configs(directories: Sequence[Path], projects: ProjectsFile) -> list[Sl
     return list(by_name.values())
 
 
-async def _launch(services: Services, settings: GatewaySettings, configs: Sequence[SledConfig]) -> None:
-    from huskies.cli.projects import new_sled
+async def _launch(services: Services, settings: GatewaySettings, configs: Sequence[SledSettings]) -> None:
     from huskies.gateway.server import Gateway
+    from huskies.sled.service import Sled
 
     gateway = Gateway(settings)
     await services.start(gateway)
-    running: list[tuple[Sled, SledConfig]] = []
+    running: list[tuple[Sled, SledSettings]] = []
     for config in configs:
-        sled = new_sled(msgspec.structs.replace(config, gateway_url=gateway.url))
+        sled = Sled(msgspec.structs.replace(config, gateway_url=gateway.url))
         await services.start(sled)
         gateway.add_project(sled.name, sled.url)
         running.append((sled, config))
     _show(gateway.url, running)
 
 
-def _show(gateway_url: str, running: Sequence[tuple[Sled, SledConfig]]) -> None:
+def _show(gateway_url: str, running: Sequence[tuple[Sled, SledSettings]]) -> None:
     from huskies.logs import printable
 
     width = max(len("dashboard"), *(len(sled.name) for sled, _ in running))

@@ -13,7 +13,7 @@ from aiohttp import web
 
 from huskies import limits
 from huskies.config import PROJECT_NAME_RULE
-from huskies.errors import CursorError, StoreError
+from huskies.errors import CursorError
 from huskies.events.model import EVENT_TYPES
 from huskies.events.names import is_project_name
 from huskies.gateway import cursors, metrics
@@ -33,8 +33,11 @@ _log = logging.getLogger("huskies.http")
 _STATIC: Final = {
     "/": ("index.html", "text/html"),
     "/static/app.js": ("app.js", "text/javascript"),
+    "/static/board.js": ("board.js", "text/javascript"),
+    "/static/view.js": ("view.js", "text/javascript"),
     "/static/style.css": ("style.css", "text/css"),
     "/static/icon.svg": ("icon.svg", "image/svg+xml"),
+    "/static/icon-attention.svg": ("icon-attention.svg", "image/svg+xml"),
 }
 _PAGE_HEADERS: Final = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
@@ -117,9 +120,6 @@ class Api:
             return await self._page(request, wanted)
         except (CursorError, ValueError) as error:
             return error_response(422, str(error))
-        except StoreError as error:
-            _log.error("a page could not be read: %s", error)
-            return error_response(500, str(error))
 
     async def _stream(self, request: web.Request, wanted: Filter) -> web.StreamResponse:
         gateway = self._gateway

@@ -154,9 +154,7 @@ class Gateway:
     async def _listen(self) -> None:
         app = web.Application(middlewares=[errors_as_json], client_max_size=1 << 16)
         app.add_routes(Api(self).routes())
-        host = self._settings.host
-        self._runner, port = await serve(app, host, self._settings.port)
-        self.url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+        self._runner, self.url = await serve(app, self._settings.host, self._settings.port)
 
     # --- running -----------------------------------------------------------------------------------
 

@@ -6,19 +6,20 @@ import asyncio
 import logging
 import time
 from collections.abc import Coroutine
-from pathlib import Path
 from typing import Any
 
-import msgspec
+from aiohttp import web
 from filelock import BaseFileLock
 
+from huskies.config import SledSettings
 from huskies.errors import ConfigError, StoreError
 from huskies.events.model import StatusEvent
 from huskies.events.names import is_project_name, make_project_name
+from huskies.httpd import serve
 from huskies.limits import PROJECT_NAME_MAX
 from huskies.sled.broadcast import Receipt, StatusBroadcaster
 from huskies.sled.follow import Follower
-from huskies.sled.http import Server, SledHttp
+from huskies.sled.http import SledHttp
 from huskies.sled.keys import Keyring
 from huskies.sled.layout import Layout, ensure_state
 from huskies.sled.opening import open_store
@@ -31,35 +32,17 @@ from huskies.sled.state import lock_state
 _log = logging.getLogger("huskies.sled")
 
 
-class SledSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """What a sled is told.
-
-    `name`: None for the directory's, made valid. `gateway_url`: None or empty for no relay. `port`: 0 for
-    any free.
-    """
-
-    project_dir: Path
-    name: str | None = None
-    gateway_url: str | None = None
-    sled_token: str | None = None
-    host: str = "127.0.0.1"
-    port: int = 3001
-    relay_rate_limits: bool = False
-
-
 class Sled:
     """One project's sled. Many can run in one event loop; each is started and stopped once."""
 
     def __init__(self, settings: SledSettings) -> None:
         self._settings = settings
         self._layout = Layout(settings.project_dir)
-        self._name = (
-            make_project_name(self._layout.project_dir.name) if settings.name is None else settings.name
-        )
+        self._name = settings.name or make_project_name(self._layout.project_dir.name)
         self._url = ""
         self._lock: BaseFileLock | None = None
         self._outbox: Outbox | None = None
-        self._server: Server | None = None
+        self._server: web.AppRunner | None = None
         self._relay: Relay | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._stopping = False
@@ -113,7 +96,7 @@ class Sled:
         """Record what was published, end subscribers and sessions, release the state directory."""
         self._stopping = True
         if self._server is not None:
-            await self._server.stop()
+            await self._server.cleanup()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -144,10 +127,10 @@ class Sled:
         spool = SpoolDrain(self._layout, outbox, self._name, drained)
         await spool.tidy()
         http = SledHttp(name=self._name, outbox=outbox, broadcaster=self.broadcaster, status=self._status)
-        server = Server(http.app(), self._settings.host, self._settings.port)
-        self._url = await server.start()
-        self._server = server
+        self._server, self._url = await serve(http.app(), self._settings.host, self._settings.port)
         follower = Follower(layout=self._layout, project=self._name, outbox=outbox, spool=spool, seen=seen)
+        # Whoever is told that the sled runs may rely on it: what moves from now on is seen to move.
+        await follower.look()
         self._run(follower.run())
         if connector is not None:
             self._relay = Relay(connector, outbox)

@@ -17,6 +17,7 @@ const ROWS = 300;
 let board = new Map();
 let timeline = { events: [], next: null, filter: { project: "", story: "", text: "" }, room: ROWS, busy: false, problem: "" };
 let cursor = "0"; // The newest event that the page has; "0": before the first.
+let newest = null;
 let arrived = []; // From the stream, not drawn yet.
 let sincePoll = null; // What the stream brought while an answer of PROJECTS was on its way.
 let source = null;
@@ -56,7 +57,8 @@ async function start() {
   try {
     const page = await getJson(EVENTS, { before: "latest", limit: PAGE });
     const { projects } = await getJson(PROJECTS);
-    cursor = page.events[0]?.cursor ?? "0";
+    newest = page.events[0] ?? null;
+    cursor = newest?.cursor ?? "0";
     arrived = [];
     board = model.learnTimes(model.replaceProjects(new Map(), projects, Date.now()), page.events);
     const filtered = timeline.filter.project || timeline.filter.story;
@@ -115,6 +117,7 @@ function listen() {
 function take(shown) {
   // A stream that resumes never repeats an event; that this page shows none twice must not hang on it.
   if (cursor !== "0" && model.position(shown.cursor) <= head()) return;
+  newest = shown;
   cursor = shown.cursor;
   arrived.push(shown);
   sincePoll?.push(shown);
@@ -134,7 +137,7 @@ async function poll() {
   if (!loaded || sincePoll !== null) return;
   sincePoll = [];
   try {
-    const [{ projects }, newest] = await Promise.all([
+    const [{ projects }, latest] = await Promise.all([
       getJson(PROJECTS),
       getJson(EVENTS, { before: "latest", limit: 1 }),
     ]);
@@ -142,7 +145,7 @@ async function poll() {
     // The answer may be older than what the stream brought meanwhile.
     board = model.applyEvents(model.replaceProjects(board, projects, Date.now()), sincePoll);
     connectionChanged();
-    checkLag(newest.events[0]);
+    checkLag(latest.events[0]);
     askForTimes();
   } catch (error) {
     answering = false;
@@ -153,9 +156,9 @@ async function poll() {
 }
 
 // A connection that a sleeping laptop or a router forgot still looks open: the log tells.
-function checkLag(newest) {
+function checkLag(latest) {
   const [stream, before] = [source, head()];
-  if (!streaming || !newest || model.position(newest.cursor) <= before) return;
+  if (!streaming || !latest || model.position(latest.cursor) <= before) return;
   setTimeout(() => stream === source && head() === before && listen(), LAG_LIMIT_MS);
 }
 
@@ -233,11 +236,10 @@ function drawNow() {
   }
   if (!loaded) return;
   const needed = model.attention(board, now);
-  view.summary(board, needed, timeline.events[0], staleSince !== null);
+  view.summary(board, needed, newest, staleSince !== null);
   view.attention(needed);
   view.board(board);
   view.timeline(timeline, board);
-  view.ages(now);
 }
 
 view.wire({ filter: filterTimeline, older: loadTimeline });
@@ -247,6 +249,6 @@ document.addEventListener("visibilitychange", () => {
   if (!document.hidden) poll();
 });
 setInterval(() => document.hidden || poll(), POLL_MS);
-setInterval(() => document.hidden || draw(), AGES_MS);
+setInterval(() => document.hidden || (view.ages(Date.now()), draw()), AGES_MS);
 connectionChanged();
 start();

@@ -147,7 +147,7 @@ function* sledTrouble(project, now) {
       "twice",
       project.twice_noticed,
       "Two sleds run with one state directory and end each other's sessions. Stop one, or give it its own.",
-      "since this page noticed",
+      "since this page noticed it",
     );
   if (project.missing.length) {
     const ranges = project.missing.map(({ epoch, first_seq, last_seq }) => {
@@ -155,7 +155,7 @@ function* sledTrouble(project, now) {
       return `${which} of epoch ${epoch.slice(0, 8)}`;
     });
     const reason = `Its sled recorded what no one holds any more: ${ranges.join("; ")}.`;
-    yield of("missing", project.missing_noticed, reason, "since this page noticed");
+    yield of("missing", project.missing_noticed, reason, "since this page noticed it");
   }
 }
 

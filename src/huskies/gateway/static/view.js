@@ -19,7 +19,7 @@ const KINDS = {
 
 function h(tag, props, ...children) {
   const node = Object.assign(document.createElement(tag), props);
-  node.append(...children.filter((child) => child != null && child !== ""));
+  node.append(...children.filter(Boolean));
   return node;
 }
 
@@ -74,9 +74,13 @@ function age(ms) {
 const clock = (ms) =>
   DAY.format(ms) === DAY.format(Date.now()) ? CLOCK.format(ms) : `${DAY.format(ms)}, ${CLOCK.format(ms)}`;
 
-function timeNode(ms, text, ago) {
-  const node = h("time", { dateTime: new Date(ms).toISOString(), title: FULL.format(ms) }, text ?? "");
-  if (text === undefined) Object.assign(node.dataset, { ms, ago: ago ?? "" });
+const fixedTime = (ms) => h("time", { dateTime: new Date(ms).toISOString(), title: FULL.format(ms) }, clock(ms));
+
+/** How long ago that is, kept true by `ages`. */
+function ageNode(ms, ago = "") {
+  const node = fixedTime(ms);
+  Object.assign(node.dataset, { ms, ago });
+  say(node, age(Date.now() - ms) + ago);
   return node;
 }
 
@@ -112,15 +116,12 @@ export function summary(board, needed, newest, stale) {
   const icon = count ? "/static/icon-attention.svg" : "/static/icon.svg";
   if ($("icon").getAttribute("href") !== icon) $("icon").setAttribute("href", icon);
   const moving = [...board.values()].flatMap(({ stories }) => [...stories.values()].filter(inFlight)).length;
-  say($("headline"), count === 0 ? "Nothing needs you." : count === 1 ? "1 thing needs you." : `${count} things need you.`);
-  say($("in-flight"), `${plural(board.size, "project", "projects")}, ${plural(moving, "story", "stories")} in flight`);
-  const at = newest?.event.timestamp_ms;
-  if ($("last").dataset.ms !== String(at ?? "")) {
-    $("last").dataset.ms = at ?? "";
-    $("last").replaceChildren(...(at === undefined ? [] : ["last event ", timeNode(at, undefined, " ago")]));
-  }
-  for (const id of ["attention", "board", "timeline"]) $(id).hidden = board.size === 0 && !newest;
-  $("welcome").hidden = board.size > 0 || newest !== undefined;
+  const empty = board.size === 0 && newest === null;
+  say($("headline"), empty ? "" : count === 0 ? "Nothing needs you." : count === 1 ? "1 thing needs you." : `${count} things need you.`);
+  say($("in-flight"), empty ? "" : `${plural(board.size, "project", "projects")}, ${plural(moving, "story", "stories")} in flight`);
+  $("last").replaceChildren(...(newest === null ? [] : ["last event ", ageNode(newest.received_ms, " ago")]));
+  for (const id of ["attention", "board", "timeline"]) $(id).hidden = empty;
+  $("welcome").hidden = !empty;
 }
 
 const inFlight = ({ stage }) => stage !== null && stage !== "1_backlog" && !FINISHED.has(stage);
@@ -143,7 +144,7 @@ function makeNeed({ kind, project, story, reason, since, note }) {
   const open = h("button", { type: "button", className: "title" }, outside("", story ? storyTitle(story) : project));
   open.title = "Show in the timeline";
   open.addEventListener("click", () => showInTimeline(project, story));
-  const waited = since == null ? "no one knows how long" : timeNode(since);
+  const waited = since == null ? "no one knows how long" : ageNode(since);
   const item = h(
     "li",
     { className: "need" },
@@ -170,11 +171,12 @@ export function board(projects, changed = (project) => drawn.get(project.name) !
   if (!dirty.length && drawn.size === projects.size) return;
   const focused = document.activeElement;
   const moving = calm.matches || document.hidden ? [] : findMoves(dirty);
-  place($("rows"), keyed(rows, all, ({ name }) => name, makeRow));
+  place($("rows"), keyed(rows, all, ({ name }) => name, makeRow).map(({ node }) => node));
   for (const project of dirty) drawRow(rows.get(project.name), project);
   for (const { node, from } of moving.length > CALM_MOVES ? [] : moving) glide(node, from);
   // Moving a node in the page takes the focus from it.
   if (focused !== document.activeElement && focused.isConnected) focused.focus({ preventScroll: true });
+  for (const [key, { node }] of cards) if (!node.isConnected) cards.delete(key);
   drawn = projects;
 }
 
@@ -211,10 +213,11 @@ function makeRow({ name }) {
 }
 
 function makeCell(stage, project) {
+  const name = stage === "elsewhere" ? "In another stage" : stageName(stage);
   const count = h("span", { className: "count" });
-  const list = h("ul", { className: "cards" });
+  const list = h("ul", { className: "cards", ariaLabel: name });
   const more = h("button", { type: "button", className: "more", hidden: true });
-  const heading = h("h4", {}, h("span", {}, stage === "elsewhere" ? "In another stage" : stageName(stage)), count);
+  const heading = h("h4", {}, h("span", {}, name), count);
   const node = h("div", { className: "cell" }, heading, list, more);
   node.dataset.stage = stage;
   const key = `${project} ${stage}`;
@@ -247,7 +250,7 @@ function drawSled(node, { connected, outstanding, last_seen_ms: seen }) {
     : connected && outstanding > 0 ? ["catching-up", `catching up, ${outstanding.toLocaleString()} to go`]
     : connected ? ["connected", "connected"]
     : seen === null ? ["never", "sled never seen"]
-    : ["silent", "not connected for ", timeNode(seen)];
+    : ["silent", "not connected for ", ageNode(seen)];
   node.dataset.state = state;
   node.replaceChildren(...text);
 }
@@ -286,11 +289,10 @@ function drawCard(project, story) {
       { className: "meta" },
       trouble && h("span", { className: "trouble" }, trouble),
       number ? h("span", { className: "id" }, `#${number} ${kind}`) : story.story_name && outside("id", story.story_id),
-      story.since_ms != null && timeNode(story.since_ms),
+      story.since_ms != null && ageNode(story.since_ms),
       !STAGES.some(([stage]) => stage === story.stage) && outside("id", stageName(story.stage)),
     ),
   );
-  button.querySelectorAll("time").forEach((node) => say(node, age(Date.now() - story.since_ms)));
   card.node.dataset.trouble = trouble && (story.blocked != null ? "blocked" : "merge");
   if (!button.isConnected) card.node.append(button);
   card.story = story;
@@ -345,7 +347,7 @@ function makeLine({ project, event, replayed, received_ms }) {
     { className: "line" },
     h("p", {}, name, " ", outside("what", what)),
     reason && h("p", { className: "why" }, outside("", reason)),
-    h("p", { className: "meta" }, outside("of", project), timeNode(event.timestamp_ms, clock(event.timestamp_ms)), timeNode(event.timestamp_ms, undefined, " ago"), replayed && h("span", { className: "replayed", title: late }, "replayed")),
+    h("p", { className: "meta" }, outside("of", project), fixedTime(event.timestamp_ms), ageNode(event.timestamp_ms, " ago"), replayed && h("span", { className: "replayed", title: late }, "replayed")),
   );
   node.dataset.type = event.type;
   return node;
