@@ -107,6 +107,7 @@ class Log:
         self._lookup = lookup
         self._published = published
         self._now_ms = now_ms
+        self._failed = False
         self._unchecked = 0
         self._dirty: dict[int, Stream] = {}
         self._fresh: deque[list[Block]] = deque()
@@ -183,7 +184,9 @@ class Log:
         """Commit what was handed over, checkpoint and close."""
         await self._thread.stop()
         try:
-            self._checkpoint_heads()
+            # After a commit that failed, memory is ahead of the disk; what is there is what counts.
+            if not self._failed:
+                self._checkpoint_heads()
             self._connection.close()
         except sqlite3.Error as error:
             _log.warning("the log could not be checkpointed: %s", error)
@@ -207,8 +210,11 @@ class Log:
             if self._unchecked >= _CHECKPOINT_EVENTS:
                 self._write_heads()
             connection.execute("COMMIT")
-        except sqlite3.Error as error:
-            raise StoreError(f"{self.path}: {error}") from error
+        except BaseException as error:
+            self._failed = True
+            if isinstance(error, sqlite3.Error):
+                raise StoreError(f"{self.path}: {error}") from error
+            raise
         self._fresh.append(blocks)
         return results
 

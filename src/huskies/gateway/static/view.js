@@ -99,6 +99,7 @@ export function connection({ live, loaded, since, problem }) {
   const stale = loaded
     ? `No connection to the gateway since ${clock(since)}${why}. What you see is how things stood then; the page catches up by itself.`
     : `Nothing could be loaded yet${why}. The page keeps trying; is the gateway running at ${location.origin}?`;
+  document.body.dataset.stale = loaded && !live;
   $("stale").hidden = live || (!loaded && !problem);
   say($("stale"), $("stale").hidden ? "" : stale);
 }
