@@ -50,7 +50,8 @@ class _JoinToken(msgspec.Struct, frozen=True):
 
 
 def _hash(secret: str) -> bytes:
-    return hashlib.sha256(secret.encode()).digest()
+    # A header may hold any bytes; those that are no UTF-8 come as surrogates.
+    return hashlib.sha256(secret.encode(errors="surrogateescape")).digest()
 
 
 class Admission:

@@ -180,7 +180,9 @@ class Api:
     async def projects(self, request: web.Request) -> web.Response:
         """`GET /gateway/projects`."""
         del request
-        return json_response({"projects": self._gateway.project_views()})
+        # The cursor tells a page that follows the stream which events this answer has seen.
+        head = self._gateway.feed.head
+        return json_response({"projects": self._gateway.project_views(), "cursor": str(head)})
 
     # --- the rest ----------------------------------------------------------------------------------
 

@@ -43,9 +43,10 @@ class EventsPage(msgspec.Struct):
 
 
 class ProjectsAnswer(msgspec.Struct):
-    """All projects."""
+    """All projects, as of the event at `cursor`."""
 
     projects: list[ProjectView]
+    cursor: str
 
 
 class TokenAnswer(msgspec.Struct):
@@ -95,7 +96,7 @@ def document() -> dict[str, Any]:
             wire.EVENTS_PATH: {"get": _events()},
             wire.PROJECTS_PATH: {"get": _operation("projects", "Every project.", "ProjectsAnswer")},
             "/healthz": {"get": _operation("health", "Whether the process is alive.", "StatusAnswer")},
-            "/readyz": {"get": _operation("ready", "Whether it serves.", "StatusAnswer", "503")},
+            "/readyz": {"get": _ready()},
             "/metrics": {"get": _text("metrics", "Prometheus metrics.", "text/plain")},
             "/openapi.json": {"get": _text("openapi", "This document.", "application/json")},
             "/": {"get": _text("dashboard", "The dashboard.", "text/html")},
@@ -119,6 +120,12 @@ def _operation(name: str, summary: str, schema: str, *errors: str) -> dict[str, 
             **{code: {"description": _ERRORS[code], "content": _content("ErrorAnswer")} for code in errors},
         },
     }
+
+
+def _ready() -> dict[str, Any]:
+    operation = _operation("ready", "Whether it serves.", "StatusAnswer")
+    operation["responses"]["503"] = {"description": "It is stopping.", "content": _content("StatusAnswer")}
+    return operation
 
 
 def _text(name: str, summary: str, content_type: str) -> dict[str, Any]:

@@ -27,7 +27,6 @@ let answering = true;
 let staleSince = null;
 let retryMs = 1_000;
 let drawing = 0;
-const askedFor = new Set();
 
 const head = () => (cursor === "0" ? 0 : model.position(cursor));
 
@@ -60,14 +59,14 @@ async function start() {
     newest = page.events[0] ?? null;
     cursor = newest?.cursor ?? "0";
     arrived = [];
-    board = model.learnTimes(model.replaceProjects(new Map(), projects, Date.now()), page.events);
+    board = model.replaceProjects(new Map(), projects, Date.now());
     const filtered = timeline.filter.project || timeline.filter.story;
     timeline = { ...timeline, events: filtered ? [] : page.events, next: filtered ? null : page.next, room: ROWS, problem: "" };
     if (filtered) loadTimeline();
     loaded = true;
     answering = true;
+    staleSince = null; // Fresh, and not stale for the moment that the stream takes to open.
     listen();
-    askForTimes();
   } catch (error) {
     answering = false;
     connectionChanged(error.message);
@@ -127,7 +126,7 @@ function take(shown) {
 function connectionChanged(problem = "") {
   const live = streaming && answering;
   staleSince = live ? null : (staleSince ?? Date.now());
-  view.connection({ live, loaded, since: staleSince, problem });
+  view.connection({ live, loaded, streaming, since: staleSince, problem });
   draw();
 }
 
@@ -137,16 +136,14 @@ async function poll() {
   if (!loaded || sincePoll !== null) return;
   sincePoll = [];
   try {
-    const [{ projects }, latest] = await Promise.all([
-      getJson(PROJECTS),
-      getJson(EVENTS, { before: "latest", limit: 1 }),
-    ]);
+    const answer = await getJson(PROJECTS);
+    const seen = model.position(answer.cursor);
     answering = true;
     // The answer may be older than what the stream brought meanwhile.
-    board = model.applyEvents(model.replaceProjects(board, projects, Date.now()), sincePoll);
+    const since = sincePoll.filter((shown) => model.position(shown.cursor) > seen);
+    board = model.applyEvents(model.replaceProjects(board, answer.projects, Date.now()), since);
     connectionChanged();
-    checkLag(latest.events[0]);
-    askForTimes();
+    checkLag(seen);
   } catch (error) {
     answering = false;
     connectionChanged(error.message);
@@ -158,26 +155,8 @@ async function poll() {
 // A connection that a sleeping laptop or a router forgot still looks open: the log tells.
 function checkLag(latest) {
   const [stream, before] = [source, head()];
-  if (!streaming || !latest || model.position(latest.cursor) <= before) return;
+  if (!streaming || latest <= before) return;
   setTimeout(() => stream === source && head() === before && listen(), LAG_LIMIT_MS);
-}
-
-// Since when a story is held up, where no event on the page says so: asked once for each, one after another.
-async function askForTimes() {
-  for (const { key, kind, project, story, reason } of model.attention(board, Date.now())) {
-    const asked = key + reason;
-    if (!story || story.blocked_at || story.merge_failed_at || askedFor.has(asked)) continue;
-    askedFor.add(asked);
-    const type = kind === "blocked" ? "story_blocked" : "merge_failure";
-    try {
-      const query = { project, story: story.story_id, type, before: "latest", limit: 1 };
-      board = model.learnTimes(board, (await getJson(EVENTS, query)).events);
-      draw();
-    } catch {
-      askedFor.delete(asked);
-      return; // The next poll asks again.
-    }
-  }
 }
 
 // --- the timeline ----------------------------------------------------------------------------------

@@ -48,10 +48,12 @@ const CHANGES = {
     since_ms:
       story.stage === event.to_stage && event.from_stage === event.to_stage ? story.since_ms : event.timestamp_ms,
     blocked: null,
+    blocked_since_ms: null,
     merge_failure: null,
+    merge_failure_since_ms: null,
   }),
-  story_blocked: (_, event) => ({ blocked: event.reason, blocked_at: event.timestamp_ms }),
-  merge_failure: (_, event) => ({ merge_failure: event.reason, merge_failed_at: event.timestamp_ms }),
+  story_blocked: (_, event) => ({ blocked: event.reason, blocked_since_ms: event.timestamp_ms }),
+  merge_failure: (_, event) => ({ merge_failure: event.reason, merge_failure_since_ms: event.timestamp_ms }),
 };
 
 /** The board as `GET /gateway/projects` says it is. `now` dates what the answer has no time for. */
@@ -65,24 +67,11 @@ export function replaceProjects(board, views, now) {
         last_seen_ms: view.connected ? null : view.last_seen_ms,
         twice_noticed: view.identity_used_twice ? (before?.twice_noticed ?? now) : null,
         missing_noticed: view.missing.length ? (before?.missing_noticed ?? now) : null,
-        stories: new Map(view.stories.map((story) => [story.story_id, withTimes(story, before)])),
+        stories: new Map(view.stories.map((story) => [story.story_id, story])),
       };
       return [view.name, before && sameProject(before, project) ? before : project];
     }),
   );
-}
-
-// The answer says that a story is blocked, only its event says since when.
-function withTimes(story, project) {
-  const before = project?.stories.get(story.story_id);
-  return {
-    ...story,
-    blocked_at: story.blocked !== null && before?.blocked === story.blocked ? before.blocked_at : undefined,
-    merge_failed_at:
-      story.merge_failure !== null && before?.merge_failure === story.merge_failure
-        ? before.merge_failed_at
-        : undefined,
-  };
 }
 
 function sameProject(one, other) {
@@ -95,44 +84,24 @@ function sameProject(one, other) {
   });
 }
 
-const HOLD_UPS = {
-  story_blocked: ["blocked", "blocked_at"],
-  merge_failure: ["merge_failure", "merge_failed_at"],
-};
-
-/** The board knowing since when stories are held up, as far as these events (newest first) tell. */
-export function learnTimes(board, events) {
-  const next = new Map(board);
-  for (const { project: name, event } of events) {
-    const [reason, at] = HOLD_UPS[event.type] ?? [];
-    const known = next.get(name)?.stories.get(event.story_id);
-    if (!reason || !known || known[reason] !== event.reason || known[at]) continue;
-    const project = next.get(name);
-    const stories = new Map(project.stories).set(event.story_id, { ...known, [at]: event.timestamp_ms });
-    next.set(name, { ...project, stories });
-  }
-  return next;
-}
-
 /** What needs a person, oldest first. Each has a `key` that stays the same for as long as it does. */
 export function attention(board, now) {
   const found = [];
   for (const project of board.values()) {
     for (const story of project.stories.values()) {
-      if (story.blocked != null) found.push(heldUp("blocked", project, story, story.blocked, story.blocked_at));
+      if (story.blocked != null)
+        found.push(heldUp("blocked", project, story, story.blocked, story.blocked_since_ms));
       if (story.merge_failure != null)
-        found.push(heldUp("merge", project, story, story.merge_failure, story.merge_failed_at));
+        found.push(heldUp("merge", project, story, story.merge_failure, story.merge_failure_since_ms));
     }
     found.push(...sledTrouble(project, now));
   }
   return found.sort((a, b) => (a.since ?? now) - (b.since ?? now) || (a.key < b.key ? -1 : 1));
 }
 
-function heldUp(kind, project, story, reason, at) {
+function heldUp(kind, project, story, reason, since) {
   const key = JSON.stringify([kind, project.name, story.story_id]);
-  // Where no event told (it was so when its sled first looked), the stage's time is the longest it can be.
-  const note = at ? "" : `at most; it has been in ${stageName(story.stage)} that long`;
-  return { key, kind, project: project.name, story, reason, since: at ?? story.since_ms, note };
+  return { key, kind, project: project.name, story, reason, since, note: "" };
 }
 
 function* sledTrouble(project, now) {

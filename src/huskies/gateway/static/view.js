@@ -92,12 +92,13 @@ export function ages(now) {
 
 // --- the head of the page --------------------------------------------------------------------------
 
-export function connection({ live, loaded, since, problem }) {
+export function connection({ live, loaded, streaming, since, problem }) {
   $("link").dataset.state = live ? "live" : loaded ? "stale" : "loading";
-  say($("link-text"), live ? "Live" : loaded ? `Reconnecting since ${clock(since)}` : "Connecting…");
+  say($("link-text"), live ? "Live" : loaded ? `${streaming ? "Out of date" : "Reconnecting"} since ${clock(since)}` : "Connecting…");
   const why = problem ? ` (${problem})` : "";
-  const stale = loaded
-    ? `No connection to the gateway since ${clock(since)}${why}. What you see is how things stood then; the page catches up by itself.`
+  const stale =
+    loaded && streaming ? `Events arrive, but since ${clock(since)} the gateway does not say how the sleds stand${why}. The page keeps asking.`
+    : loaded ? `No connection to the gateway since ${clock(since)}${why}. What you see is how things stood then; the page catches up by itself.`
     : `Nothing could be loaded yet${why}. The page keeps trying; is the gateway running at ${location.origin}?`;
   document.body.dataset.stale = loaded && !live;
   $("stale").hidden = live || (!loaded && !problem);
