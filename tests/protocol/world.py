@@ -122,6 +122,7 @@ class Link:
     sled_open: bool = True
     gateway_open: bool = True
     origin: Origin | None = None
+    refused: bool = False
 
 
 @dataclass
@@ -320,12 +321,17 @@ class World:
         values = [value_of(stored) for stored in job.events]
         verdict = judge(len(held), job.first_seq, len(values))
         core = link.gateway_core
+        if link.refused:
+            self._gateway_does(link, core.gap(len(held) + 1, 1))
+            return
         if isinstance(verdict, Gap):
+            link.refused = True
             self._gateway_does(link, core.gap(verdict.expected, 1))
             return
         for offset in range(verdict.held):
             if held[job.first_seq - 1 + offset] != values[offset]:
                 self.quarantined.extend(values[offset:])
+                link.refused = True
                 self._gateway_does(link, core.conflict(job.first_seq + offset, 1))
                 return
         held.extend(values[verdict.held :])

@@ -89,7 +89,8 @@ class Api:
             timeout=limits.CLOSE_LIMIT,
             autoping=False,
             compress=False,
-            max_msg_size=limits.FRAME_BYTES_MAX,
+            # One more, since aiohttp refuses a frame of just this size; both versions check the rest.
+            max_msg_size=limits.FRAME_BYTES_MAX + 1,
             decode_text=False,
         )
         try:
@@ -167,7 +168,9 @@ class Api:
         if place.reset is not None:
             return error_response(409, place.reset)
         if before is not None:
-            return _page_response(await history.page_before(wanted, place.position, limit), None)
+            page = await history.page_before(wanted, place.position, limit)
+            # Who has gone back to the end is told what lay before it.
+            return _page_response(page, (await history.beginning()).gap if page.next is None else None)
         return _page_response(await history.page_after(wanted, place.position, limit), place.gap)
 
     async def _place(self, text: str | None) -> Place | None:

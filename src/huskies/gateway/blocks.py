@@ -45,10 +45,14 @@ class Run(msgspec.Struct, array_like=True):
 
 
 class Block(msgspec.Struct):
-    """Events at `position` … `position + count - 1`; `chain` is the log's checksum with this block."""
+    """Events at `position` … `position + count - 1`.
+
+    `before` is the log's checksum without this block, `chain` with it.
+    """
 
     position: int
     count: int
+    before: int
     chain: int
     runs: list[Run]
     events_json: bytes
@@ -149,6 +153,6 @@ def _pack_one(batches: list[Batch], count: int, position: int, chain: int) -> tu
     runs_json = encode_runs(runs)
     events_json = codec.encode_batch(events)
     return (
-        Block(position, count, checksum(chain, runs_json, events_json), runs, events_json, events),
+        Block(position, count, chain, checksum(chain, runs_json, events_json), runs, events_json, events),
         runs_json,
     )

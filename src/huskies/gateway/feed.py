@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from bisect import bisect_right
 from collections.abc import Sequence
+from contextlib import suppress
 
 from huskies import limits
 from huskies.gateway.blocks import Block, Stream
@@ -27,7 +28,7 @@ class Feed:
         self._starts: list[int] = []
         self._events = 0
         self._bytes = 0
-        self._waiting: dict[str | None, set[asyncio.Future[int]]] = {}
+        self._waiting: dict[str | None, set[_Waiter]] = {}
         self.closed = False
 
     @property
@@ -63,17 +64,18 @@ class Feed:
         when the feed closes, it is the head's.
         """
         waiters = self._waiting.setdefault(project, set())
-        woken: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        waiters.add(woken)
+        waiter = _Waiter()
+        waiters.add(waiter)
         try:
-            async with asyncio.timeout(seconds):
-                return await woken
-        except TimeoutError:
-            return self._position
+            with suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await waiter.woken.wait()
         finally:
-            waiters.discard(woken)
+            waiters.discard(waiter)
             if not waiters:
                 self._waiting.pop(project, None)
+        # An event may have come in the very turn in which the time ran out.
+        return self._position if waiter.position is None else waiter.position
 
     def close(self) -> None:
         """Nothing more will come: every reader is woken, and finds `closed` set."""
@@ -106,7 +108,18 @@ class Feed:
             del self._starts[:drop]
 
 
-def _release(waiters: set[asyncio.Future[int]], position: int) -> None:
-    for woken in waiters:
-        if not woken.done():
-            woken.set_result(position)
+class _Waiter:
+    """A reader that waits; `position` is set with the first event that it waits for."""
+
+    __slots__ = ("position", "woken")
+
+    def __init__(self) -> None:
+        self.woken = asyncio.Event()
+        self.position: int | None = None
+
+
+def _release(waiters: set[_Waiter], position: int) -> None:
+    for waiter in waiters:
+        if waiter.position is None:
+            waiter.position = position
+        waiter.woken.set()

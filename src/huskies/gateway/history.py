@@ -69,12 +69,7 @@ class History:
 
     async def beginning(self) -> Place:
         """Before the oldest event; what is no longer retained is a gap."""
-
-        def read() -> Place:
-            first = log_store.first_position(self._log())
-            return Place(first - 1, gap=(1, first - 1) if first > 1 else None)
-
-        return await self._run(read)
+        return await self._run(self._beginning)
 
     async def blocks_after(self, position: int, count: int = _CHUNK_EVENTS) -> list[Block]:
         """Blocks with events beyond `position`, about `count` events of them."""
@@ -128,17 +123,21 @@ class History:
 
     def _place(self, cursor: Cursor, head: int) -> Place:
         if cursor.log_id != self._log_id:
-            return Place(0, reset="the cursor is of another log")
+            return self._beginning("the cursor is of another log")
         if cursor.position > head:
-            return Place(0, reset="the log was restored: it ends before the cursor")
+            return self._beginning("the log was restored: it ends before the cursor")
         first = log_store.first_position(self._log())
         if cursor.position + 1 < first:
             return Place(first - 1, gap=(cursor.position + 1, first - 1))
         chain = log_store.chain_at(self._log(), cursor.position) if cursor.position else 0
         # The block of an event that was just dropped is gone; what follows it is there.
         if chain is not None and chain != cursor.chain:
-            return Place(0, reset="the log was restored: it holds another event at the cursor")
+            return self._beginning("the log was restored: it holds another event at the cursor")
         return Place(cursor.position)
+
+    def _beginning(self, reset: str | None = None) -> Place:
+        first = log_store.first_position(self._log())
+        return Place(first - 1, reset=reset, gap=(1, first - 1) if first > 1 else None)
 
     def _page(
         self,
@@ -150,15 +149,17 @@ class History:
     ) -> Page:
         found: list[Shown] = []
         looked_at = 0
+        last: Block | None = None
         for block in candidates:
+            if last is not None and looked_at >= limits.SCAN_EVENTS_MAX:
+                at = last.last_position if oldest_first else last.position
+                return Page(found, Cursor(self._log_id, at, last.chain))
             for event in shown(block):
                 if len(found) == limit:
                     return Page(found, found[-1].cursor)
                 found.append(event)
             looked_at += block.count
-            if looked_at >= limits.SCAN_EVENTS_MAX:
-                at = block.last_position if oldest_first else block.position
-                return Page(found, Cursor(self._log_id, at, block.chain))
+            last = block
         return Page(found, None)
 
     def _keys(self, wanted: Filter) -> list[int] | None:

@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
+from weakref import WeakKeyDictionary
 
 import msgspec
 
@@ -22,7 +23,7 @@ from huskies.events import codec
 from huskies.events.model import RelayedEvent
 from huskies.gateway import log_store
 from huskies.gateway.blocks import Batch, Block, Stream, pack
-from huskies.protocol.contiguity import Gap, judge
+from huskies.protocol.contiguity import Gap, Split, judge
 from huskies.protocol.vectors import VersionVector
 from huskies.protocol.wire import PreviousEpoch
 from huskies.storage.commits import CommitThread
@@ -108,6 +109,7 @@ class Log:
         self._published = published
         self._now_ms = now_ms
         self._failed = False
+        self._refused: WeakKeyDictionary[AppendOwner, Gap | Conflict] = WeakKeyDictionary()
         self._unchecked = 0
         self._dirty: dict[int, Stream] = {}
         self._fresh: deque[list[Block]] = deque()
@@ -157,14 +159,17 @@ class Log:
 
     async def admit(
         self, sled_id: str, epoch: str, project: str, previous: Sequence[PreviousEpoch] = ()
-    ) -> tuple[Stream, int]:
+    ) -> tuple[Stream, int] | str:
         """The stream of this identity and the newest seq it holds, with all earlier appends settled.
 
         It is registered where it is new, and what the sled says of its older epochs is noted, before this
-        returns.
+        returns. A sled of another project gets that one's name instead, and nothing is noted.
         """
 
-        def run(connection: sqlite3.Connection) -> tuple[Stream, int]:
+        def run(connection: sqlite3.Connection) -> tuple[Stream, int] | str:
+            owner = self._projects.setdefault(sled_id, project)
+            if owner != project:
+                return owner
             for older in previous:
                 self._close_epoch(connection, sled_id, older, project)
             stream = self._register(connection, sled_id, epoch, project)
@@ -175,10 +180,6 @@ class Log:
     def heads(self) -> VersionVector:
         """How much of each sequence the log holds."""
         return VersionVector({origin: stream.last_seq for origin, stream in list(self._by_origin.items())})
-
-    def project_of(self, sled_id: str) -> str | None:
-        """The project that a sled belongs to; None where the log does not know the sled."""
-        return self._projects.get(sled_id)
 
     async def stop(self) -> None:
         """Commit what was handed over, checkpoint and close."""
@@ -219,20 +220,22 @@ class Log:
         return results
 
     def _append(self, job: Append, waiting: dict[int, Batch], blocks: list[Block]) -> int | Gap | Conflict:
+        # What a session sent behind something that was refused continues another history than the log's,
+        # also where its first seq would be the next in turn.
+        refused = self._refused.get(job.owner) if self._refused else None
+        if refused is not None:
+            return refused
         stream = job.stream
         first_seq = job.first_seq or stream.last_seq + 1
         last_seq = first_seq + job.count - 1
-        verdict = judge(stream.last_seq, first_seq, job.count)
-        if isinstance(verdict, Gap):
-            return verdict
-        fresh = job.events
-        if verdict.held:
+        verdict: Gap | Split | Conflict = judge(stream.last_seq, first_seq, job.count)
+        if isinstance(verdict, Split) and verdict.held:
             self._flush(waiting, blocks)
-            differs = self._compare(stream, first_seq, job.events[: verdict.held])
-            if differs is not None:
-                self._quarantine(job, differs)
-                return Conflict(differs)
-            fresh = job.events[verdict.held :]
+            verdict = self._compare(stream, job, verdict)
+        if not isinstance(verdict, Split):
+            self._refused[job.owner] = verdict
+            return verdict
+        fresh = job.events[verdict.held :] if verdict.held else job.events
         if fresh:
             stream.last_seq = last_seq
             self._dirty[stream.id] = stream
@@ -261,13 +264,14 @@ class Log:
             blocks.append(block)
         waiting.clear()
 
-    def _compare(self, stream: Stream, first_seq: int, events: Sequence[RelayedEvent]) -> int | None:
-        """The first seq at which these differ from what is held; None where they are the same."""
-        held = self._held(stream, first_seq, first_seq + len(events) - 1)
-        for seq, event in enumerate(events, first_seq):
+    def _compare(self, stream: Stream, job: Append, split: Split) -> Split | Conflict:
+        """Compares what is held already; what differs goes into quarantine, with all that was sent behind."""
+        held = self._held(stream, job.first_seq, job.first_seq + split.held - 1)
+        for seq, event in enumerate(job.events[: split.held], job.first_seq):
             if held[seq] != event:
-                return seq
-        return None
+                self._quarantine(job, seq)
+                return Conflict(seq)
+        return split
 
     def _held(self, stream: Stream, first_seq: int, last_seq: int) -> dict[int, RelayedEvent]:
         """What the log holds of a stream from `first_seq` to `last_seq`, all of which it holds."""
@@ -319,7 +323,6 @@ class Log:
         )
         self.streams.append(stream)
         self._by_origin[sled_id, epoch] = stream
-        self._projects[sled_id] = project
         return stream
 
     def _close_epoch(

@@ -16,8 +16,8 @@ VERSION: Final = 1
 # `runs` stands before `events`, so that reading only the runs does not read the events' pages.
 SCHEMA: Final = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
-CREATE TABLE blocks (position INTEGER PRIMARY KEY, count INTEGER NOT NULL, chain INTEGER NOT NULL,
-                     runs BLOB NOT NULL, events BLOB NOT NULL);
+CREATE TABLE blocks (position INTEGER PRIMARY KEY, count INTEGER NOT NULL, before INTEGER NOT NULL,
+                     chain INTEGER NOT NULL, runs BLOB NOT NULL, events BLOB NOT NULL);
 CREATE TABLE streams (id INTEGER PRIMARY KEY, sled_id TEXT NOT NULL, epoch TEXT NOT NULL,
                       project TEXT NOT NULL, last_seq INTEGER NOT NULL, closed_seq INTEGER,
                       UNIQUE (sled_id, epoch));
@@ -32,8 +32,8 @@ CREATE TABLE quarantine (id INTEGER PRIMARY KEY, stream_id INTEGER NOT NULL, fir
 def insert_block(connection: sqlite3.Connection, block: Block, runs_json: bytes) -> None:
     """Append one block; part of the caller's transaction."""
     connection.execute(
-        "INSERT INTO blocks VALUES (?, ?, ?, ?, ?)",
-        (block.position, block.count, block.chain, runs_json, block.events_json),
+        "INSERT INTO blocks VALUES (?, ?, ?, ?, ?, ?)",
+        (block.position, block.count, block.before, block.chain, runs_json, block.events_json),
     )
 
 
@@ -111,7 +111,7 @@ def chain_at(connection: sqlite3.Connection, position: int) -> int | None:
     return row[1] if row is not None and position < row[0] else None
 
 
-_COLUMNS = "position, count, chain, runs, events"
+_COLUMNS = "position, count, before, chain, runs, events"
 
 
 def blocks_after(connection: sqlite3.Connection, position: int) -> Iterator[Block]:
@@ -124,7 +124,7 @@ def blocks_after(connection: sqlite3.Connection, position: int) -> Iterator[Bloc
         f"SELECT {_COLUMNS} FROM blocks WHERE position >= ? ORDER BY position",  # noqa: S608 - constant
         (start,),
     ):
-        block = _block(connection, found)
+        block = _block(found)
         if block.last_position > position:
             yield block
 
@@ -135,7 +135,7 @@ def blocks_before(connection: sqlite3.Connection, position: int) -> Iterator[Blo
         f"SELECT {_COLUMNS} FROM blocks WHERE position < ? ORDER BY position DESC",  # noqa: S608 - constant
         (position,),
     ):
-        yield _block(connection, found)
+        yield _block(found)
 
 
 def block_at(connection: sqlite3.Connection, position: int) -> Block | None:
@@ -144,7 +144,7 @@ def block_at(connection: sqlite3.Connection, position: int) -> Block | None:
         f"SELECT {_COLUMNS} FROM blocks WHERE position = ?",  # noqa: S608 - constant
         (position,),
     ).fetchone()
-    return None if found is None else _block(connection, found)
+    return None if found is None else _block(found)
 
 
 def runs_after(connection: sqlite3.Connection, position: int) -> Iterator[tuple[int, bytes]]:
@@ -154,17 +154,9 @@ def runs_after(connection: sqlite3.Connection, position: int) -> Iterator[tuple[
     )
 
 
-def _block(connection: sqlite3.Connection, row: tuple[int, int, int, bytes, bytes]) -> Block:
-    position, count, chain, runs_json, events_json = row
-    before = connection.execute(
-        "SELECT chain FROM blocks WHERE position < ? ORDER BY position DESC LIMIT 1", (position,)
-    ).fetchone()
-    # The oldest retained block has nothing before it to chain from once older ones were dropped.
-    expected = (
-        chain
-        if before is None and position > 1
-        else checksum(before[0] if before else 0, runs_json, events_json)
-    )
-    if expected != chain:
-        raise CorruptLogError(position, f"its checksum is {expected:08x} and should be {chain:08x}")
-    return Block(position, count, chain, decode_runs(runs_json), events_json)
+def _block(row: tuple[int, int, int, int, bytes, bytes]) -> Block:
+    position, count, before, chain, runs_json, events_json = row
+    found = checksum(before, runs_json, events_json)
+    if found != chain:
+        raise CorruptLogError(position, f"its checksum is {found:08x} and should be {chain:08x}")
+    return Block(position, count, before, chain, decode_runs(runs_json), events_json)

@@ -47,6 +47,11 @@ class Metrics:
         """Events came from a sled."""
         self._received[version].inc(events)
 
+    def opened(self, position: int, indexed: int) -> None:
+        """The log ends at `position`, and is indexed up to `indexed`."""
+        self._position.set(position)
+        self._index_position.set(indexed)
+
     def appended(self, events: int, position: int) -> None:
         """A commit put so many events into the log, which now ends at `position`."""
         self._appended.inc(events)

@@ -257,6 +257,9 @@ class V1Connection(_Connection):
             message = await self._socket.receive()
             kind = message.type
             if kind is WSMsgType.TEXT:
+                if len(message.data) > limits.FRAME_BYTES_MAX:
+                    self.close(wire.CLOSE_TOO_BIG, "a frame is larger than 1 MiB")
+                    break
                 self._take(message.data)
                 if self.in_flight >= limits.MAX_IN_FLIGHT or self.sessions.log.crowded:
                     await self.room()

@@ -7,6 +7,7 @@ import ipaddress
 import logging
 import time
 from collections.abc import Coroutine
+from contextlib import AsyncExitStack
 from typing import Any, Final
 
 from aiohttp import web
@@ -22,7 +23,7 @@ from huskies.gateway.blocks import Block
 from huskies.gateway.boards import ProjectView, project_views
 from huskies.gateway.feed import Feed
 from huskies.gateway.history import History
-from huskies.gateway.index import Index, IndexReader
+from huskies.gateway.index import IndexReader
 from huskies.gateway.keys import gateway_id
 from huskies.gateway.log import Log
 from huskies.gateway.metrics import Metrics
@@ -48,7 +49,8 @@ class Gateway:
         self._lock = FileLock(settings.data_dir / _LOCK_NAME)
         self._urls: dict[str, str] = {}
         self._tasks: list[asyncio.Task[None]] = []
-        self._runner: web.AppRunner | None = None
+        # What was opened, to be closed in the opposite order.
+        self._opened = AsyncExitStack()
         self._ended: asyncio.Future[None] | None = None
 
     async def start(self) -> None:
@@ -87,18 +89,7 @@ class Gateway:
     async def stop(self) -> None:
         """Acknowledge what was accepted, tell sleds and readers, and close everything."""
         self.ready = False
-        if hasattr(self, "sessions"):
-            self.sessions.drain()
-            self.feed.close()
-        if self._runner is not None:
-            await self._runner.cleanup()
-            self._runner = None
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        self._tasks.clear()
-        await self._close_log()
-        self._lock.release()
+        await self._opened.aclose()
         if self._ended is not None and not self._ended.done():
             self._ended.set_result(None)
 
@@ -132,17 +123,24 @@ class Gateway:
         except OSError as error:
             problem = f"cannot be used: {error.strerror}; name a directory that you can write to"
             raise ConfigError(f"--data-dir {directory}", problem) from None
+        self._opened.callback(self._lock.release)
 
     async def _open_log(self) -> None:
         directory = self._settings.data_dir
-        self.index = Index(directory)
-        self._lookup = IndexReader(self.index)
+        self.index = views.open_index(directory)
+        self._opened.callback(self.index.close)
+        lookup = IndexReader(self.index)
+        self._opened.callback(lookup.close)
         self.log = Log(
-            directory, lookup=self._lookup, published=self._published, failed=self._failed, now_ms=now_ms
+            directory, lookup=lookup, published=self._published, failed=self._failed, now_ms=now_ms
         )
-        self.feed = Feed(self.log.log_id, self.log.position, self.log.chain)
         self.history = History(self.log.path, self.log.log_id, self.index, self.log.streams)
+        self._opened.callback(self.history.close)
+        self._opened.push_async_callback(self.log.stop)
         self.fleet = await views.restore(self.index, self.history, self.log)
+        self._opened.callback(lambda: views.keep(self.index, self.fleet))
+        self.feed = Feed(self.log.log_id, self.log.position, self.log.chain)
+        self.metrics.opened(self.log.position, self.index.position)
         self.sessions = Sessions(
             log=self.log,
             fleet=self.fleet,
@@ -154,7 +152,20 @@ class Gateway:
     async def _listen(self) -> None:
         app = web.Application(middlewares=[errors_as_json], client_max_size=1 << 16)
         app.add_routes(Api(self).routes())
-        self._runner, self.url = await serve(app, self._settings.host, self._settings.port)
+        runner, self.url = await serve(app, self._settings.host, self._settings.port)
+        self._opened.push_async_callback(self._cancel_tasks)
+        self._opened.push_async_callback(runner.cleanup)
+        self._opened.callback(self._say_goodbye)
+
+    def _say_goodbye(self) -> None:
+        self.sessions.drain()
+        self.feed.close()
+
+    async def _cancel_tasks(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks.clear()
 
     # --- running -----------------------------------------------------------------------------------
 
@@ -190,16 +201,6 @@ class Gateway:
         problem = task.exception()
         _log.critical("a part of the gateway failed", exc_info=problem)
         self._failed(problem if isinstance(problem, StoreError) else StoreError(str(problem)))
-
-    async def _close_log(self) -> None:
-        if hasattr(self, "log"):
-            await self.log.stop()
-            if hasattr(self, "fleet"):
-                views.keep(self.index, self.fleet)
-                self.history.close()
-        if hasattr(self, "index"):
-            self._lookup.close()
-            self.index.close()
 
 
 def is_loopback(host: str) -> bool:

@@ -70,8 +70,9 @@ class Sessions:
             )
             connection = V2Connection(self, project, socket, request, core)
         else:
-            stream, _ = await self.log.admit(self._v1_sled_id(project), self._v1_epoch, project)
-            connection = V1Connection(self, project, socket, request, stream)
+            admitted = await self.log.admit(self._v1_sled_id(project), self._v1_epoch, project)
+            assert not isinstance(admitted, str)  # noqa: S101 - the identity is made from the project
+            connection = V1Connection(self, project, socket, request, admitted[0])
         self._by_project.setdefault(project, set()).add(connection)
         self.metrics.connections(connection.version, 1)
         _log.info("a sled connected", extra={"project": project, "protocol": connection.version})
@@ -85,23 +86,18 @@ class Sessions:
     async def admit(self, connection: V2Connection, hello: wire.Hello) -> None:
         """Let the sled in whose signature holds, unless it belongs to another project."""
         sled_id = hello.sled_id.lower()
-        core = connection.core
-        other = self.log.project_of(sled_id)
-        if other not in (None, connection.project):
-            connection.apply_now(core.unauthorized(f"this sled belongs to project {other}"))
-            return
         older = self._by_sled.get(sled_id)
         self._by_sled[sled_id] = connection
         connection.sled_id = sled_id
         if older is not None and older is not connection:
             self._supersede(older)
         previous = [entry for entry in hello.previous if entry.epoch != hello.epoch]
-        stream, last_seq = await self.log.admit(sled_id, hello.epoch, connection.project, previous)
-        if stream.project != connection.project:
-            connection.apply_now(core.unauthorized(f"this sled belongs to project {stream.project}"))
+        admitted = await self.log.admit(sled_id, hello.epoch, connection.project, previous)
+        if isinstance(admitted, str):
+            connection.apply_now(connection.core.unauthorized(f"this sled belongs to project {admitted}"))
             return
-        connection.stream = stream
-        connection.apply_now(core.admitted(last_seq))
+        connection.stream, last_seq = admitted
+        connection.apply_now(connection.core.admitted(last_seq))
 
     def snapshot(self, connection: V2Connection, snapshot: wire.Snapshot) -> None:
         """Correct the board by what a sled says of all its stories, and keep that for the next start."""

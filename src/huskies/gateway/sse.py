@@ -75,7 +75,7 @@ class EventStream:
         self._cursor = Cursor(self._cursor.log_id, place.position, chain)
         if place.reset is not None:
             await self._write(_event_block("reset", {"reason": place.reset}))
-        elif place.gap is not None:
+        if place.gap is not None:
             await self._write(_event_block("gap", {"from": place.gap[0], "to": place.gap[1]}))
 
     async def _step(self) -> None:

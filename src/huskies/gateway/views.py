@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sqlite3
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Final
 
 import msgspec
 
+from huskies.errors import ConfigError, StoreError
 from huskies.gateway.blocks import Block
 from huskies.gateway.feed import Feed
 from huskies.gateway.fleet import Fleet
 from huskies.gateway.history import History
-from huskies.gateway.index import Index, rows_of
+from huskies.gateway.index import FILE_NAME, Index, IndexRows, rows_of
 from huskies.gateway.log import Log
 from huskies.gateway.metrics import Metrics
 from huskies.protocol.wire import SnapshotStory
@@ -31,6 +34,22 @@ _KEEP_FLEET_EVENTS: Final = 250_000
 _IDLE: Final = 3_600.0
 
 _stories = msgspec.json.Decoder(list[SnapshotStory])
+
+
+def open_index(directory: Path) -> Index:
+    """The index of the log in `directory`; one that cannot be read is made again."""
+    try:
+        return Index(directory)
+    except (ConfigError, sqlite3.DatabaseError) as error:
+        _log.warning("the index is made again: %s", error)
+        discard_index(directory)
+        return Index(directory)
+
+
+def discard_index(directory: Path) -> None:
+    """Remove the index's files."""
+    for suffix in ("", "-wal", "-shm"):
+        (directory / f"{FILE_NAME}{suffix}").unlink(missing_ok=True)
 
 
 async def restore(index: Index, history: History, log: Log) -> Fleet:
@@ -54,7 +73,10 @@ async def restore(index: Index, history: History, log: Log) -> Fleet:
 
 def keep(index: Index, fleet: Fleet) -> None:
     """Keep the fleet for the next start."""
-    index.write_fleet(msgspec.msgpack.encode(fleet))
+    try:
+        index.write_fleet(msgspec.msgpack.encode(fleet))
+    except sqlite3.Error as error:
+        _log.warning("the fleet could not be kept, and is folded from the log at the next start: %s", error)
 
 
 async def follow(
@@ -75,9 +97,20 @@ async def follow(
         if fleet.position - kept_at >= _KEEP_FLEET_EVENTS:
             kept, kept_at = msgspec.msgpack.encode(fleet), fleet.position
         busy = time.perf_counter() - started
-        await asyncio.to_thread(index.write, rows, kept)
+        await _write(index, rows, kept)
         metrics.indexed(rows.position)
         await asyncio.sleep(max(_PAUSE, busy / _SHARE))
+
+
+async def _write(index: Index, rows: IndexRows, fleet: bytes | None) -> None:
+    try:
+        await asyncio.to_thread(index.write, rows, fleet)
+    except sqlite3.Error as error:
+        problem = f"{index.path}: the index cannot be written: {error}"
+        if not isinstance(error, sqlite3.OperationalError):
+            discard_index(index.path.parent)
+            problem += "; it is made again at the next start"
+        raise StoreError(problem) from None
 
 
 def _slice(blocks: Sequence[Block]) -> Sequence[Block]:

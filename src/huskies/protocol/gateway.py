@@ -59,6 +59,8 @@ class GatewaySession:
         self._heard_at = now
         self._pinged_at = now
         self._unsettled = 0
+        # What was sent behind a gap or conflict is part of another history: it is never acknowledged.
+        self._refused_by_log = False
         self._last_words: list[GatewayEffect] = []
         self.received_seq = 0
         self.committed_seq = 0
@@ -126,21 +128,23 @@ class GatewaySession:
         """The log holds everything up to `last_seq`, the end of so many batches that were asked for."""
         self._unsettled -= batches
         self.committed_seq = max(self.committed_seq, last_seq)
-        if self._state is _State.OVER:
-            return []
+        if self._state is _State.OVER or self._refused_by_log:
+            return self._when_settled()
         return [Send(wire.encode(wire.Ack(seq=last_seq))), *self._when_settled()]
 
     def gap(self, expected: int, batches: int) -> list[GatewayEffect]:
         """So many batches began beyond what may come next."""
         self._unsettled -= batches
+        self._refused_by_log = True
         return self._refuse(wire.GAP, f"seq {expected} was expected next", expected=expected)
 
     def conflict(self, seq: int, batches: int) -> list[GatewayEffect]:
         """The log holds something else as `seq`, and the same as was sent for everything before it."""
         self._unsettled -= batches
         held: list[GatewayEffect] = []
-        if self._state is not _State.OVER and seq > 1:
+        if self._state is not _State.OVER and not self._refused_by_log and seq > 1:
             held = [Send(wire.encode(wire.Ack(seq=seq - 1)))]
+        self._refused_by_log = True
         return [*held, *self._refuse(wire.CONFLICT, f"seq {seq} is held with other content", seq=seq)]
 
     def superseded(self) -> list[GatewayEffect]:

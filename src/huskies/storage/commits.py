@@ -84,14 +84,13 @@ class CommitThread(Generic[Job, Result]):
         more = True if self._next else self._fetch(wait=True)
         jobs: list[Job] = []
         cost = 0
-        while more and cost < self._max_cost:
-            job = self._next.popleft()
-            jobs.append(job)
-            cost += self._cost(job)
-            if not self._next and cost < self._max_cost:
+        while self._next:
+            cost += self._cost(self._next[0])
+            if jobs and cost > self._max_cost:
+                break
+            jobs.append(self._next.popleft())
+            if more and not self._next:
                 more = self._fetch(wait=False)
-                if not self._next:
-                    break
         return jobs, more
 
     def _fetch(self, *, wait: bool) -> bool:
