@@ -1,0 +1,1 @@
+"""Measurements of Huskies as users run it; `make bench` prints the table."""
