@@ -60,6 +60,8 @@ class Admission:
     def __init__(self, *, loopback: bool) -> None:
         self._loopback = loopback
         self._tokens: dict[bytes, _JoinToken] = {}
+        # Counted apart: who shows no sled token must not keep out those who do.
+        self._outstanding = {True: 0, False: 0}
 
     def check_start(self, policy: Policy, host: str) -> None:
         """Raises `ConfigError` where a gateway on `host` could admit no one."""
@@ -74,12 +76,13 @@ class Admission:
     def issue(self, policy: Policy, sled_token: str | None, secret: str, now: float) -> None:
         """Register the join token `secret`, asked for with `sled_token`; raises `RefusedError`."""
         self._forget_expired(now)
-        if len(self._tokens) >= limits.JOIN_TOKENS_MAX:
-            raise RefusedError(503, "too many join tokens are outstanding; ask again in a minute")
         project, sled_hash = None, None
         if sled_token is not None:
             project = self._project_of(policy, sled_token)
             sled_hash = _hash(sled_token)
+        if self._outstanding[project is not None] >= limits.JOIN_TOKENS_MAX:
+            raise RefusedError(503, "too many join tokens are outstanding; ask again in a minute")
+        self._outstanding[project is not None] += 1
         self._tokens[_hash(secret)] = _JoinToken(now + limits.JOIN_TOKEN_LIFETIME, project, sled_hash)
 
     def redeem(self, policy: Policy, secret: str | None, project: str, now: float) -> None:
@@ -87,7 +90,7 @@ class Admission:
         try:
             self.check(policy, secret, project, now)
         finally:
-            self._tokens.pop(_hash(secret or ""), None)
+            self._forget(_hash(secret or ""))
 
     def check(self, policy: Policy, secret: str | None, project: str, now: float) -> None:
         """Raises `RefusedError` where `redeem` would, and consumes nothing."""
@@ -123,7 +126,12 @@ class Admission:
             first = next(iter(self._tokens))
             if self._tokens[first].expires_at > now:
                 return
-            del self._tokens[first]
+            self._forget(first)
+
+    def _forget(self, hashed: bytes) -> None:
+        token = self._tokens.pop(hashed, None)
+        if token is not None:
+            self._outstanding[token.project is not None] -= 1
 
 
 def _check_sled_token(token: _JoinToken, expected: str, project: str) -> None:

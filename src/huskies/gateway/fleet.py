@@ -96,30 +96,27 @@ class Fleet(msgspec.Struct):
 def _apply_run(
     stories: dict[str, Story], events: Sequence[RelayedEvent], stream_id: int, first_seq: int
 ) -> None:
+    # Runs for every event of every sled in the event loop: written to cost little rather than to be short.
     for seq, event in enumerate(events, first_seq):
-        if not isinstance(event, (StoredStageTransition, StoredStoryBlocked, StoredMergeFailure)):
-            continue
-        story = stories.get(event.story_id)
-        if story is None:
-            story = stories[event.story_id] = Story()
-        story.stream_id = stream_id
-        story.seq = seq
-        if event.story_name:
-            story.name = event.story_name
-        if isinstance(event, StoredStageTransition):
-            _move(story, event)
-        elif isinstance(event, StoredStoryBlocked):
-            story.blocked, story.blocked_since_ms = event.reason, event.timestamp_ms
-        else:
-            story.merge_failure, story.merge_failure_since_ms = event.reason, event.timestamp_ms
-
-
-def _move(story: Story, event: StoredStageTransition) -> None:
-    if story.stage != event.to_stage or event.from_stage != event.to_stage:
-        story.since_ms = event.timestamp_ms
-    story.stage = event.to_stage
-    story.blocked = story.blocked_since_ms = None
-    story.merge_failure = story.merge_failure_since_ms = None
+        if isinstance(event, (StoredStageTransition, StoredStoryBlocked, StoredMergeFailure)):
+            story = stories.get(event.story_id)
+            if story is None:
+                story = stories[event.story_id] = Story()
+            story.stream_id = stream_id
+            story.seq = seq
+            if event.story_name:
+                story.name = event.story_name
+            if isinstance(event, StoredStageTransition):
+                if story.stage != event.to_stage or event.from_stage != event.to_stage:
+                    story.since_ms = event.timestamp_ms
+                story.stage = event.to_stage
+                if story.blocked is not None or story.merge_failure is not None:
+                    story.blocked = story.blocked_since_ms = None
+                    story.merge_failure = story.merge_failure_since_ms = None
+            elif isinstance(event, StoredStoryBlocked):
+                story.blocked, story.blocked_since_ms = event.reason, event.timestamp_ms
+            else:
+                story.merge_failure, story.merge_failure_since_ms = event.reason, event.timestamp_ms
 
 
 def _from_snapshot(said: SnapshotStory, before: Story | None, now_ms: int) -> Story:

@@ -105,7 +105,7 @@ class History:
             found = [
                 event
                 for event in select(block, self._streams, self._log_id, wanted)
-                if event.cursor.position < position
+                if event.position < position
             ]
             return reversed(found)
 

@@ -22,21 +22,34 @@ from huskies.storage.sqlite import open_reader, open_writer
 FILE_NAME: Final = "views.db"
 _VERSION: Final = 1
 _SCHEMA: Final = """
-CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
-CREATE TABLE by_key (key INTEGER NOT NULL, position INTEGER NOT NULL, PRIMARY KEY (key, position))
-                    WITHOUT ROWID;
+CREATE TABLE meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL);
+CREATE TABLE by_key (segment INTEGER NOT NULL, key INTEGER NOT NULL, position INTEGER NOT NULL,
+                     PRIMARY KEY (segment, key, position)) WITHOUT ROWID;
 CREATE TABLE by_stream (stream_id INTEGER NOT NULL, first_seq INTEGER NOT NULL, last_seq INTEGER NOT NULL,
-                        position INTEGER NOT NULL, PRIMARY KEY (stream_id, first_seq)) WITHOUT ROWID
+                        position INTEGER NOT NULL, PRIMARY KEY (stream_id, first_seq)) WITHOUT ROWID;
+CREATE TABLE fleet (id INTEGER PRIMARY KEY CHECK (id = 1), data BLOB NOT NULL)
 """
+# Keys are spread evenly, so new rows go all over the tree they are in. A tree for each so many positions
+# stays small enough for the cache, and a query has one more place to look for each.
+_SEGMENT: Final = 1_000_000
+_CACHE_KIB: Final = 65_536
+_CHECKPOINT_PAGES: Final = 16_000
+_CHUNK: Final = 1_000
 
 
 class IndexRows(msgspec.Struct):
     """What some blocks add to the index; `position` is how far the log is indexed with them."""
 
-    position: int
-    chain: int
-    by_key: list[tuple[int, int]]
-    by_stream: list[tuple[int, int, int, int]]
+    position: int = 0
+    chain: int = 0
+    by_key: list[tuple[int, int, int]] = []
+    by_stream: list[tuple[int, int, int, int]] = []
+
+    def extend(self, rows: IndexRows) -> None:
+        """Add what later blocks add."""
+        self.position, self.chain = rows.position, rows.chain
+        self.by_key += rows.by_key
+        self.by_stream += rows.by_stream
 
 
 @lru_cache(maxsize=200_000)
@@ -51,9 +64,10 @@ def story_key(project: str, story_id: str | None) -> int:
 
 def rows_of(blocks: Sequence[Block], streams: Sequence[Stream | None]) -> IndexRows:
     """What these blocks add to the index."""
-    by_key: list[tuple[int, int]] = []
+    by_key: list[tuple[int, int, int]] = []
     by_stream: list[tuple[int, int, int, int]] = []
     for block in blocks:
+        segment = block.position // _SEGMENT
         keys: set[int] = set()
         events = block.events()
         start = 0
@@ -65,7 +79,7 @@ def rows_of(blocks: Sequence[Block], streams: Sequence[Stream | None]) -> IndexR
             keys.update([story_key(project, event.story_id) for event in events[start : start + run.count]])
             by_stream.append((run.stream_id, run.first_seq, run.first_seq + run.count - 1, block.position))
             start += run.count
-        by_key.extend((key, block.position) for key in keys)
+        by_key.extend((segment, key, block.position) for key in keys)
     last = blocks[-1]
     return IndexRows(last.last_position, last.chain, by_key, by_stream)
 
@@ -77,6 +91,8 @@ class Index:
         self.path = directory / FILE_NAME
         # What a crash of the machine takes away is made again, so no commit waits for the disk.
         self._writer = open_writer(self.path, _SCHEMA, _VERSION, "NORMAL")
+        self._writer.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
+        self._writer.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
         row = self._writer.execute("SELECT value FROM meta WHERE key = 'position'").fetchone()
         self.position = 0 if row is None else int(row[0])
 
@@ -89,12 +105,12 @@ class Index:
         """Add rows and note how far the log is indexed, in one transaction."""
         connection = self._writer
         connection.execute("BEGIN")
-        connection.executemany("INSERT OR IGNORE INTO by_key VALUES (?, ?)", sorted(rows.by_key))
+        connection.executemany("INSERT OR IGNORE INTO by_key VALUES (?, ?, ?)", sorted(rows.by_key))
         connection.executemany("INSERT OR REPLACE INTO by_stream VALUES (?, ?, ?, ?)", rows.by_stream)
         self._set("position", rows.position)
         self._set("chain", rows.chain)
         if fleet is not None:
-            self._set("fleet", fleet)
+            self.write_fleet(fleet)
         connection.execute("COMMIT")
         self.position = rows.position
 
@@ -107,11 +123,11 @@ class Index:
 
     def write_fleet(self, fleet: bytes) -> None:
         """Keep the fleet as it stands, so that start-up need not fold the whole log."""
-        self._set("fleet", fleet)
+        self._writer.execute("INSERT OR REPLACE INTO fleet VALUES (1, ?)", (fleet,))
 
     def read_fleet(self) -> Fleet:
         """The fleet as it was kept last; an empty one where there is none."""
-        row = self._writer.execute("SELECT value FROM meta WHERE key = 'fleet'").fetchone()
+        row = self._writer.execute("SELECT data FROM fleet").fetchone()
         if row is None:
             return Fleet()
         try:
@@ -119,7 +135,7 @@ class Index:
         except msgspec.DecodeError:
             return Fleet()
 
-    def _set(self, key: str, value: int | bytes) -> None:
+    def _set(self, key: str, value: int) -> None:
         self._writer.execute(
             "INSERT INTO meta VALUES (?, ?) ON CONFLICT DO UPDATE SET value = excluded.value", (key, value)
         )
@@ -141,20 +157,28 @@ class IndexReader:
         return 0 if row is None else int(row[0])
 
     def after(self, keys: Sequence[int], position: int) -> list[int]:
-        """Some of the blocks from `position` on that may hold these keys' events, oldest first."""
-        return self._positions(
-            "SELECT DISTINCT position FROM by_key WHERE key IN (SELECT value FROM json_each(?)) "
-            "AND position >= ? ORDER BY position LIMIT 1000",
-            (json.dumps(keys), position),
-        )
+        """The next blocks from `position` on that may hold these keys' events, oldest first."""
+        for segment in range(position // _SEGMENT, self.position() // _SEGMENT + 1):
+            found = self._positions(
+                "SELECT DISTINCT position FROM by_key WHERE segment = ? AND key IN (SELECT value FROM "
+                "json_each(?)) AND position >= ? ORDER BY position LIMIT ?",
+                (segment, json.dumps(keys), position, _CHUNK),
+            )
+            if found:
+                return found
+        return []
 
     def before(self, keys: Sequence[int], position: int) -> list[int]:
-        """Some of the blocks that begin before `position` and may hold these, newest first."""
-        return self._positions(
-            "SELECT DISTINCT position FROM by_key WHERE key IN (SELECT value FROM json_each(?)) "
-            "AND position < ? ORDER BY position DESC LIMIT 1000",
-            (json.dumps(keys), position),
-        )
+        """The last blocks that begin before `position` and may hold these, newest first."""
+        for segment in range(min(position, self.position()) // _SEGMENT, -1, -1):
+            found = self._positions(
+                "SELECT DISTINCT position FROM by_key WHERE segment = ? AND key IN (SELECT value FROM "
+                "json_each(?)) AND position < ? ORDER BY position DESC LIMIT ?",
+                (segment, json.dumps(keys), position, _CHUNK),
+            )
+            if found:
+                return found
+        return []
 
     def run_positions(self, stream_id: int, first_seq: int, last_seq: int) -> tuple[list[int], int]:
         """Positions of the blocks that hold these of a stream, and how far the log is indexed."""

@@ -121,7 +121,7 @@ class Log:
             commit=self._commit,
             deliver=self._deliver,
             failed=failed,
-            cost=lambda job: job.count if isinstance(job, Append) else 1,
+            cost=_cost,
             max_cost=limits.COMMIT_EVENTS_MAX,
         )
 
@@ -383,6 +383,13 @@ class Log:
         if self._room is not None:
             self._room.set_result(None)
             self._room = None
+
+
+def _cost(job: Append | _Call) -> int:
+    """What a job adds to a commit, in events; those that are large count for more."""
+    if isinstance(job, _Call):
+        return 1
+    return max(job.count, job.size * limits.COMMIT_EVENTS_MAX // limits.COMMIT_BYTES_MAX)
 
 
 class _Settled(msgspec.Struct):

@@ -120,22 +120,41 @@ def blocks_after(connection: sqlite3.Connection, position: int) -> Iterator[Bloc
         "SELECT position FROM blocks WHERE position <= ? ORDER BY position DESC LIMIT 1", (position + 1,)
     ).fetchone()
     start = position + 1 if row is None else row[0]
+    # What lies before the oldest retained block was dropped; nothing else may be missing.
+    next_position = max(start, first_position(connection))
+    earlier: Block | None = None
     for found in connection.execute(
         f"SELECT {_COLUMNS} FROM blocks WHERE position >= ? ORDER BY position",  # noqa: S608 - constant
         (start,),
     ):
         block = _block(found)
+        if block.position != next_position:
+            raise CorruptLogError(next_position, f"nothing is there before {block.position}")
+        _check_chain(earlier, block)
+        next_position, earlier = block.last_position + 1, block
         if block.last_position > position:
             yield block
 
 
 def blocks_before(connection: sqlite3.Connection, position: int) -> Iterator[Block]:
     """The blocks that hold events before `position`, newest first; raises `CorruptLogError`."""
+    later: Block | None = None
     for found in connection.execute(
         f"SELECT {_COLUMNS} FROM blocks WHERE position < ? ORDER BY position DESC",  # noqa: S608 - constant
         (position,),
     ):
-        yield _block(found)
+        block = _block(found)
+        if later is not None:
+            if block.last_position + 1 != later.position:
+                raise CorruptLogError(block.last_position + 1, f"nothing is there before {later.position}")
+            _check_chain(block, later)
+        later = block
+        yield block
+
+
+def _check_chain(earlier: Block | None, later: Block) -> None:
+    if earlier is not None and later.before != earlier.chain:
+        raise CorruptLogError(later.position, "it does not continue the block before it")
 
 
 def block_at(connection: sqlite3.Connection, position: int) -> Block | None:

@@ -111,17 +111,18 @@ class _Connection:
                 joined.size += size
                 joined.batches += 1
                 return
-            self._hand_over()
+            self.hand_over()
         self._joined = Append(
             stream, first_seq, events, self.sessions.now_ms(), replayed, self.owner(), count, size
         )
-        asyncio.get_running_loop().call_soon(self._hand_over)
+        asyncio.get_running_loop().call_soon(self.hand_over)
 
     def owner(self) -> AppendOwner:
         """Who is told what became of what was taken."""
         raise NotImplementedError
 
-    def _hand_over(self) -> None:
+    def hand_over(self) -> None:
+        """Hand what was taken over to the log now."""
         if self._joined is not None:
             self.sessions.metrics.received(self.version, self._joined.count)
             self.sessions.log.append(self._joined)

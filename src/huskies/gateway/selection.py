@@ -6,9 +6,8 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
-from huskies.events.model import RelayedEvent, event_type
-from huskies.gateway.blocks import Block, Stream
-from huskies.gateway.cursors import Cursor
+from huskies.gateway.blocks import Block, Run, Stream
+from huskies.gateway.cursors import Cursor, parse
 
 
 class Filter(msgspec.Struct, frozen=True, kw_only=True):
@@ -25,81 +24,85 @@ class Filter(msgspec.Struct, frozen=True, kw_only=True):
         """Whether events must be looked at one by one."""
         return (self.type, self.story, self.since, self.until) != (None, None, None, None)
 
-    def admits(self, event: RelayedEvent) -> bool:
-        """Whether the event is asked for, its project aside."""
-        return (
-            (self.story is None or event.story_id == self.story)
-            and (self.type is None or event_type(event) == self.type)
-            and (self.since is None or event.timestamp_ms >= self.since)
-            and (self.until is None or event.timestamp_ms < self.until)
+    def marks(self) -> list[bytes]:
+        """What stands in the canonical JSON of every event that is asked for, and of no other."""
+        marks = []
+        if self.type is not None:
+            marks.append(b'{"type":"%b",' % self.type.encode())
+        if self.story is not None:
+            # Within a JSON string the quotes would be escaped.
+            marks.append(b'"story_id":%b,' % msgspec.json.encode(self.story))
+        return marks
+
+    def admits_time(self, json: bytes) -> bool:
+        """Whether the time of an event in canonical JSON, which ends with it, is asked for."""
+        if self.since is None and self.until is None:
+            return True
+        timestamp_ms = int(json[json.rindex(b":") + 1 : -1])
+        return (self.since is None or timestamp_ms >= self.since) and (
+            self.until is None or timestamp_ms < self.until
         )
 
 
 class Shown(msgspec.Struct, frozen=True):
-    """One event of the log as readers see it: its cursor, and the `GatewayStatusEvent` of SPEC 2 as JSON."""
+    """One event of the log as readers see it: its cursor as text, and the `GatewayStatusEvent` as JSON."""
 
-    cursor: Cursor
+    position: int
+    id: bytes
     json: bytes
+
+    @property
+    def cursor(self) -> Cursor:
+        """The event's cursor."""
+        return parse(self.id.decode())
 
 
 def select(
     block: Block, streams: Sequence[Stream | None], log_id: str, wanted: Filter, after: int = 0
 ) -> Iterator[Shown]:
-    """The block's events beyond position `after` that are wanted, in order."""
+    """The block's events beyond position `after` that are wanted, in order.
+
+    Works on the canonical JSON as the block holds it; nothing is decoded.
+    """
+    marks = wanted.marks()
+    if not all(mark in block.events_json for mark in marks):
+        return
     position = block.position
-    offset = 0
     for run in block.runs:
         stream = streams[run.stream_id]
         assert stream is not None  # noqa: S101 - a run's stream is registered before its first event
         if position + run.count > after + 1 and wanted.project in (None, stream.project):
-            skip = max(0, after + 1 - position)
-            head = b'"project":"%b","sled_id":"%b","epoch":"%b","seq":' % (
-                stream.project.encode(),
-                stream.sled_id.encode(),
-                stream.epoch.encode(),
-            )
-            yield from _select_run(
-                block,
-                run_range=(offset, skip, run.count),
-                log_id=log_id,
-                wanted=wanted,
-                head=head,
-                first_seq=run.first_seq,
-                received_ms=run.received_ms,
-                replayed_through=run.replayed_through,
-            )
+            yield from _select_run(block, run, position, stream, log_id, wanted, max(position, after + 1))
         position += run.count
-        offset += run.count
 
 
-def _select_run(
-    block: Block,
-    *,
-    run_range: tuple[int, int, int],
-    log_id: str,
-    wanted: Filter,
-    head: bytes,
-    first_seq: int,
-    received_ms: int,
-    replayed_through: int,
+def _select_run(  # noqa: PLR0917 - one caller, once a run
+    block: Block, run: Run, position: int, stream: Stream, log_id: str, wanted: Filter, start: int
 ) -> Iterator[Shown]:
-    offset, skip, count = run_range
+    # Written out by hand, with what is the same for the whole run made once: a reader of everything takes
+    # each event through here.
+    marks = wanted.marks()
+    head = b'"project":"%b","sled_id":"%b","epoch":"%b","seq":' % (
+        stream.project.encode(),
+        stream.sled_id.encode(),
+        stream.epoch.encode(),
+    )
+    prefix, suffix = f"{log_id}-".encode(), f"-{block.chain:08x}".encode()
     parts = block.event_parts()
-    events = block.events() if wanted.by_event else None
-    for index in range(skip, count):
-        if events is not None and not wanted.admits(events[offset + index]):
+    for at in range(start, position + run.count):
+        part = parts[at - block.position]
+        if wanted.by_event and not _is_wanted(bytes(part), marks, wanted):
             continue
-        cursor = Cursor(log_id, block.position + offset + index, block.chain)
-        seq = first_seq + index
+        cursor = b"%b%d%b" % (prefix, at, suffix)
+        seq = run.first_seq + at - position
+        replayed = b"true" if seq <= run.replayed_through else b"false"
         yield Shown(
+            at,
             cursor,
             b'{"cursor":"%b",%b%d,"received_ms":%d,"replayed":%b,"event":%b}'
-            % (
-                str(cursor).encode(),
-                head,
-                seq,
-                received_ms,
-                b"true" if seq <= replayed_through else b"false",
-                parts[offset + index],
-            ),
+            % (cursor, head, seq, run.received_ms, replayed, part),
         )
+
+
+def _is_wanted(json: bytes, marks: list[bytes], wanted: Filter) -> bool:
+    return all(mark in json for mark in marks) and wanted.admits_time(json)

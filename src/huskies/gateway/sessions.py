@@ -177,6 +177,8 @@ class Sessions:
                 "an identity is used twice: two sleds end each other's sessions",
                 extra={"project": older.project, "sled_id": sled_id},
             )
+        # What it took in this turn goes to the log ahead of the newer session's admission.
+        older.hand_over()
         older.apply_now(older.core.superseded())
 
     def _forget(self, connection: V1Connection | V2Connection) -> None:

@@ -103,9 +103,7 @@ class EventStream:
             for shown in select(
                 block, self._streams, self._cursor.log_id, self._wanted, self._cursor.position
             ):
-                pieces.append(
-                    b"id: %b\nevent: status\ndata: %b\n\n" % (str(shown.cursor).encode(), shown.json)
-                )
+                pieces.append(b"id: %b\nevent: status\ndata: %b\n\n" % (shown.id, shown.json))
                 size += len(pieces[-1])
             self._cursor = Cursor(self._cursor.log_id, block.last_position, block.chain)
             if size >= _WRITE_BYTES:

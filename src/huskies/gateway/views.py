@@ -24,9 +24,12 @@ from huskies.protocol.wire import SnapshotStory
 
 _log = logging.getLogger("huskies.views")
 
-# The index gets at most a fifth of the event loop's time while it is behind, so that acks do not wait for it.
+# While sleds push, the index gets at most this share of the event loop's time: acks do not wait for it.
 _SHARE: Final = 0.2
+# What is looked at between two turns of the event loop, and what is written in one transaction: the larger
+# that is, the fewer pages are written for each row.
 _SLICE_EVENTS: Final = 2_000
+_WRITE_EVENTS: Final = 20_000
 # Commits that follow each other quickly are indexed together.
 _PAUSE: Final = 0.05
 # Keeping the fleet this often bounds how much of the log is folded at the next start.
@@ -84,22 +87,30 @@ async def follow(
 ) -> None:
     """Index the log as it grows, at a pace that leaves the event loop to those who push and read."""
     kept_at = fleet.position
+    rows, events, position = IndexRows(), 0, index.position
     while not feed.closed:
-        blocks = feed.recent(index.position)
+        blocks = feed.recent(position)
         if blocks is None:
-            blocks = await history.blocks_after(index.position, _SLICE_EVENTS)
-        if not blocks:
+            blocks = await history.blocks_after(position, _SLICE_EVENTS)
+        if blocks:
+            started = time.perf_counter()
+            some = _slice(blocks)
+            rows.extend(rows_of(some, log.streams))
+            events += sum(block.count for block in some)
+            position = rows.position
+            # While others push, the index is made in the time that they leave.
+            share = _SHARE if log.pending_events else 1.0
+            await asyncio.sleep((time.perf_counter() - started) * (1 / share - 1))
+        if events >= _WRITE_EVENTS or (events and position == feed.head.position):
+            kept = None
+            if fleet.position - kept_at >= _KEEP_FLEET_EVENTS:
+                kept, kept_at = msgspec.msgpack.encode(fleet), fleet.position
+            await _write(index, rows, kept)
+            metrics.indexed(position)
+            rows, events = IndexRows(), 0
+            await asyncio.sleep(_PAUSE)
+        elif not blocks:
             await feed.wait(None, _IDLE)
-            continue
-        started = time.perf_counter()
-        rows = rows_of(_slice(blocks), log.streams)
-        kept = None
-        if fleet.position - kept_at >= _KEEP_FLEET_EVENTS:
-            kept, kept_at = msgspec.msgpack.encode(fleet), fleet.position
-        busy = time.perf_counter() - started
-        await _write(index, rows, kept)
-        metrics.indexed(rows.position)
-        await asyncio.sleep(max(_PAUSE, busy / _SHARE))
 
 
 async def _write(index: Index, rows: IndexRows, fleet: bytes | None) -> None:

@@ -24,18 +24,30 @@ def open_writer(path: Path, schema: str, version: int, durability: Durability = 
     """
     try:
         connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-        connection.execute("PRAGMA locking_mode = NORMAL")
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute(f"PRAGMA synchronous = {durability}")
-        found = connection.execute("PRAGMA user_version").fetchone()[0]
-        if found == 0:
-            connection.executescript(f"BEGIN; {schema}; PRAGMA user_version = {version}; COMMIT")
+        try:
+            found = _lay_out(connection, schema, version, durability)
+        except BaseException:
+            connection.close()
+            raise
     except sqlite3.Error as error:
         raise ConfigError(str(path), f"cannot be used as a store: {error}") from None
     if found > version:
         connection.close()
-        raise ConfigError(str(path), f"written by a newer Huskies (format {found}, this one reads {version})")
+        raise ConfigError(
+            str(path),
+            f"written by a newer Huskies (format {found}, this one reads {version}); upgrade this one",
+        )
     return connection
+
+
+def _lay_out(connection: sqlite3.Connection, schema: str, version: int, durability: Durability) -> int:
+    """Set the connection up, lay out a file that is new, and return the version of one that is not."""
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute(f"PRAGMA synchronous = {durability}")
+    found: int = connection.execute("PRAGMA user_version").fetchone()[0]
+    if found == 0:
+        connection.executescript(f"BEGIN; {schema}; PRAGMA user_version = {version}; COMMIT")
+    return found
 
 
 def open_reader(path: Path) -> sqlite3.Connection:
