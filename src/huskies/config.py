@@ -145,7 +145,18 @@ def load_project_file(project_dir: Path) -> ProjectFile:
         _refuse(path, "name", PROJECT_NAME_RULE)
     if file.gateway_url:
         gateway_base_url(file.gateway_url, _place(path, "gateway_url"))
+    if file.host is not None:
+        checked_host(file.host, _place(path, "host"))
     return file
+
+
+def checked_host(host: str, where: str) -> str:
+    """The address to listen on; an empty one would be every interface there is. Raises `ConfigError`."""
+    if not host.strip():
+        raise ConfigError(
+            where, f"expected an address, such as {DEFAULT_HOST}, or 0.0.0.0 for every interface"
+        )
+    return host
 
 
 def sled_config(
@@ -173,7 +184,7 @@ def sled_config(
         name=name or file.name or make_project_name(project_dir.name),
         gateway_url=gateway_base_url(url, "--gateway-url") if url else None,
         sled_token=_sled_token(project_dir, file, environ),
-        host=_first(host, file.host, DEFAULT_HOST),
+        host=checked_host(_first(host, file.host, DEFAULT_HOST), "--host"),
         port=_first(port, file.port, DEFAULT_SLED_PORT),
         relay_rate_limits=file.relay_rate_limits,
     )

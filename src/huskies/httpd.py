@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import ipaddress
 import logging
 import os
+import socket
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeAlias
 from urllib.parse import urlsplit
@@ -38,7 +40,8 @@ def is_foreign(request: web.Request) -> bool:
     """Whether a page of another origin caused this request.
 
     A browser names the page's origin in `Origin`; programs send none. An origin is ours where its host and
-    port are those that the request was sent to.
+    port are those that the request was sent to; and where only this machine can reach us, its host is this
+    machine: a foreign name may have been pointed here by whoever owns it.
     """
     origin = request.headers.get("Origin")
     if origin is None:
@@ -49,7 +52,20 @@ def is_foreign(request: web.Request) -> bool:
         same = (parts.hostname, parts.port or default) == (own.hostname, own.port or default)
     except ValueError:
         return True
-    return not same or parts.hostname is None
+    if not same or parts.hostname is None:
+        return True
+    local = None if request.transport is None else request.transport.get_extra_info("sockname")
+    return local is not None and is_loopback(str(local[0])) and not is_loopback(parts.hostname)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach an address."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def bearer(request: web.Request) -> str | None:
@@ -92,7 +108,8 @@ async def serve(app: web.Application, host: str, port: int) -> tuple[web.AppRunn
         await web.TCPSite(runner, host, port, backlog=_BACKLOG, reuse_address=reuse).start()
     except (OSError, OverflowError) as error:
         await runner.cleanup()
-        raise ConfigError(f"--port {port}", _bind_problem(host, port, error)) from None
+        where = f"--host {host}" if isinstance(error, socket.gaierror) else f"--port {port}"
+        raise ConfigError(where, _bind_problem(host, port, error)) from None
     bound = runner.addresses[0][1]
     return runner, f"http://{f'[{host}]' if ':' in host else host}:{bound}"
 

@@ -58,6 +58,7 @@ def test_every_kind_is_put_into_the_spool(
     before_ms = time.time_ns() // 1_000_000
     assert huskies("emit", "-C", project, *arguments) == (0, "", "")
     [stored] = spooled(project)
+    assert stored.pop("place") == str(project.resolve())
     assert before_ms <= stored.pop("timestamp_ms") <= time.time_ns() // 1_000_000
     assert stored == event
 
@@ -88,16 +89,16 @@ def test_the_variable_that_names_a_project_names_no_story(
     [
         (
             ("stage-transition", "1", "qa", "review"),
-            f"'TO': 'review' is none of {STAGES} (the number may be left out).",
+            f"'TO': 'review' is none of {STAGES} (the number may be left out)",
         ),
         (("blocked", "x" * 257, "why"), "Expected `str` of length <= 256"),
         (("blocked", "", "why"), "Expected `str` of length >= 1"),
         (("blocked", "caf\udce9", "why"), "surrogates not allowed"),
         (
             ("rate-limit", "1", "coder", "--reset-at", "soon"),
-            "'soon' is no time such as 2026-01-31T14:00:00Z.",
+            "'soon' is no time such as 2026-01-31T14:00:00Z",
         ),
-        (("blocked", "1"), "Missing argument 'REASON'."),
+        (("blocked", "1"), "Missing argument 'REASON'"),
     ],
 )
 def test_what_is_no_event_is_a_usage_error(

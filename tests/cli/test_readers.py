@@ -168,7 +168,7 @@ def test_tail_without_a_gateway_says_what_to_do(huskies: Run, unused_tcp_port: i
 
 def test_tail_says_why_the_gateway_refused(huskies: Run, gateway: Gateway) -> None:
     outcome = huskies("tail", "--gateway-url", gateway.url, "--after", "nonsense")
-    assert outcome.status == 1
+    assert outcome.status == 2
     assert f"huskies: the gateway at {gateway.url} answered 422: " in outcome.stderr
 
 

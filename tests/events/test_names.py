@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from huskies.events.model import STAGES
-from huskies.events.names import distinct_name, is_project_name, make_project_name, stage_from
+from huskies.events.names import distinct_name, distinct_names, is_project_name, make_project_name, stage_from
 
 
 @pytest.mark.parametrize("name", ["a", "web-shop", "A.b_c-9", "x" * 64, ".", "-"])
@@ -54,3 +54,15 @@ def test_what_names_no_stage_is_none(text: str) -> None:
 
 def test_the_stages_are_those_of_the_specification() -> None:
     assert STAGES == ("1_backlog", "2_current", "3_qa", "4_merge", "5_done", "6_archived")
+
+
+def test_a_suffix_once_given_stays_whatever_the_order() -> None:
+    assert distinct_names([("shop", None), ("shop", None)]) == ["shop", "shop-2"]
+    assert distinct_names([("shop", "shop-2"), ("shop", "shop")]) == ["shop-2", "shop"]
+    assert distinct_names([("shop", None), ("shop", "shop")]) == ["shop-2", "shop"]
+    assert distinct_names([("shop", "shop-2")]) == ["shop-2"]
+
+
+def test_a_project_that_was_given_another_name_gets_it() -> None:
+    assert distinct_names([("store", "shop"), ("shop", "shop")]) == ["store", "shop"]
+    assert distinct_names([("shop", "shop"), ("shop", "shop")]) == ["shop", "shop-2"]

@@ -19,7 +19,8 @@ from tests.support.sse_client import open_stream
 
 from huskies.config import GatewaySettings
 from huskies.errors import ConfigError, CorruptLogError, StoreError
-from huskies.gateway.server import Gateway, is_loopback
+from huskies.gateway.server import Gateway
+from huskies.httpd import is_loopback
 
 
 async def reasons(http: Http, gateway: Gateway, **query: Any) -> list[str]:

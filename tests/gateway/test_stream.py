@@ -188,9 +188,21 @@ async def test_a_filtered_reader_gets_an_id_while_others_are_busy(
 async def test_a_cursor_of_another_log_is_reset_and_the_stream_begins_anew(gateway: Gateway) -> None:
     await push(gateway.url, "shop", *numbered(1, 2))
     async with open_stream(gateway.url, last_event_id="00000000-1-00000000") as reader:
-        block = await reader.next_block()
-        assert block is not None
-        assert (block.event, list(block.data)) == ("reset", ["reason"])
+        opening = await reader.next_block()
+        assert opening is not None
+        assert (opening.event, opening.data) == (None, None)
+        block = await reader.next_event()
+        assert (block.event, list(block.data or ())) == ("reset", ["reason"])
+        assert reasons(await reader.take(2)) == ["1", "2"]
+
+
+async def test_a_last_id_that_is_no_cursor_is_reset(
+    gateway: Gateway,
+) -> None:
+    # A browser that is refused gives up for good.
+    await push(gateway.url, "shop", *numbered(1, 2))
+    async with open_stream(gateway.url, last_event_id="nonsense") as reader:
+        assert (await reader.next_event()).event == "reset"
         assert reasons(await reader.take(2)) == ["1", "2"]
 
 
@@ -226,9 +238,7 @@ async def test_a_cursor_of_a_log_that_was_restored_is_reset(
         assert block.event is None
     for event in events[2:]:
         async with open_stream(gateway.url, last_event_id=event["cursor"]) as reader:
-            block = await reader.next_block()
-            assert block is not None
-            assert block.event == "reset"
+            assert (await reader.next_event()).event == "reset"
             assert reasons(await reader.take(2)) == ["1", "2"]
         assert (await http(f"{gateway.url}{EVENTS}", after=event["cursor"])).status == 409
         assert (await http(f"{gateway.url}{EVENTS}", before=event["cursor"])).status == 409
@@ -254,8 +264,7 @@ async def test_a_reader_is_told_what_is_no_longer_retained(
     gateway, events = await truncated(start_gateway, tmp_path)
     for query, first in (({"after": "0"}, 1), ({"after": events[2]["cursor"]}, 4)):
         async with open_stream(gateway.url, **query) as reader:
-            block = await reader.next_block()
-            assert block is not None
+            block = await reader.next_event()
             assert (block.event, block.data) == ("gap", {"from": first, "to": 6})
             assert reasons(await reader.take(4)) == ["7", "8", "9", "10"]
     async with open_stream(gateway.url, after=events[5]["cursor"]) as reader:

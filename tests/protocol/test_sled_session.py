@@ -257,14 +257,23 @@ def test_what_is_recorded_meanwhile_is_sent() -> None:
 # --- rules 2 and 5: epochs ---------------------------------------------------------------------------
 
 
-def test_a_conflict_carries_over_from_its_seq_although_nothing_was_acknowledged() -> None:
+def test_a_conflict_is_no_ack_of_what_came_before_it() -> None:
+    # Those may be in the log or not: they are delivered under this epoch first, and the rest then.
     session = opened(view(10))
     pump(session)
     effects = refuse(session, wire.CONFLICT, seq=5)
-    assert effects[0] == Acked(4)
-    assert isinstance(effects[1], OpenEpoch)
-    assert effects[1].carry_from == 5
+    assert isinstance(effects[0], SetBarrier)
+    assert (effects[0].seq, effects[0].set_aside) == (5, False)
+    assert not [effect for effect in effects if isinstance(effect, Acked | OpenEpoch)]
     assert ends(effects)
+
+
+def test_a_conflict_after_all_before_it_was_acknowledged_opens_the_epoch_at_once() -> None:
+    session = opened(view(10))
+    pump(session)
+    session.receive(wire.encode(wire.Ack(seq=4)), 0)
+    effects = refuse(session, wire.CONFLICT, seq=5)
+    assert [effect.carry_from for effect in effects if isinstance(effect, OpenEpoch)] == [5]
 
 
 def test_a_conflict_at_the_first_event_carries_over_everything() -> None:

@@ -87,7 +87,7 @@ async def test_what_is_no_event_is_refused(client: aiohttp.ClientSession, body: 
 
 async def test_a_body_that_is_too_large(client: aiohttp.ClientSession) -> None:
     status, said = await answer(client.post("/api/events", data=b"x" * (limits.EVENT_BODY_BYTES_MAX + 1)))
-    assert status == 413
+    assert status == 422
     assert said["error"]
 
 

@@ -28,6 +28,13 @@ class EventReader:
         self.response = response
         self.last_id: str | None = None
 
+    async def next_event(self) -> Block:
+        """The next block that is more than an id."""
+        while (block := await self.next_block()) is not None and block.event is None:
+            pass
+        assert block is not None
+        return block
+
     async def next_block(self) -> Block | None:
         """The next block; None where the stream has ended."""
         fields: dict[str, str] = {}

@@ -270,6 +270,24 @@ def test_a_copied_project_and_a_restored_outbox_never_reuse_an_identity(tmp_path
     assert restored["epoch"] != first["epoch"]
 
 
+def test_what_was_emitted_and_then_copied_is_told_by_the_original_alone(tmp_path: Path) -> None:
+    original = make_project(tmp_path / "a" / "shop")
+    data = str(tmp_path / "data")
+    with running("up", str(original), "--port", "0", "--data-dir", data) as up:
+        gateway_url(up)
+        assert up.terminate() == 0
+    emit(original, "blocked", "42_story_login", "before the copy")
+    copy = tmp_path / "b" / "shop"
+    shutil.copytree(original, copy)
+    emit(copy, "blocked", "42_story_login", "in the copy")
+    with running("up", str(original), str(copy), "--port", "0", "--data-dir", data) as up:
+        url = gateway_url(up)
+        until(lambda: len(whole_log(url)) >= 2, "both arrive")
+        told = [(event["project"], event["event"]["reason"]) for event in whole_log(url)]
+        assert sorted(told) == [("shop", "before the copy"), ("shop-2", "in the copy")]
+        assert up.terminate() == 0
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -278,6 +296,8 @@ def test_a_copied_project_and_a_restored_outbox_never_reuse_an_identity(tmp_path
         (("gateway", "--host", "0.0.0.0", "--port", "0", "--data-dir", "{tmp}/data"), "huskies token make"),  # noqa: S104 - that it refuses is the test
         (("sled", "{tmp}/shop", "--port", "{taken}"), "{taken}"),
         (("sled", "{tmp}/nowhere"), "{tmp}/nowhere"),
+        (("gateway", "--host", "", "--data-dir", "{tmp}/data"), "--host"),
+        (("sled", "{tmp}/shop", "--port", "many"), "--port"),
         (("up", "{tmp}/shop", "--port", "{taken}", "--data-dir", "{tmp}/data"), "{taken}"),
     ],
 )

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Final
 from urllib.parse import urlencode, urlsplit
 
-from huskies.errors import GatewayUnreachableError, HuskiesError
+from huskies.errors import EXIT_USAGE, GatewayUnreachableError, HuskiesError
 
 _NEXT: Final = "start one with `huskies up` or `huskies gateway`, or name another with --gateway-url"
 # How much of an answer that is no JSON is worth showing.
@@ -22,6 +22,9 @@ class GatewayRefusedError(HuskiesError):
         super().__init__(f"the gateway at {url} answered {status}: {problem}")
         self.url = url
         self.status = status
+        if status == http.client.UNPROCESSABLE_ENTITY:
+            # What was asked for cannot be used: a cursor, say, or a project's name.
+            self.exit_status = EXIT_USAGE
 
 
 def get(

@@ -33,12 +33,14 @@ def command(host: str | None, port: int | None, data_dir: Path, log_level: str, 
     """
     from huskies import logs
     from huskies.cli import runtime
-    from huskies.config import DEFAULT_GATEWAY_PORT, DEFAULT_HOST, GatewaySettings
+    from huskies.config import DEFAULT_GATEWAY_PORT, DEFAULT_HOST, GatewaySettings, checked_host
     from huskies.gateway.server import Gateway
 
     logs.set_up(level=log_level, as_json=log_json)
     settings = GatewaySettings(
-        host=host or DEFAULT_HOST, port=DEFAULT_GATEWAY_PORT if port is None else port, data_dir=data_dir
+        host=checked_host(DEFAULT_HOST if host is None else host, "--host"),
+        port=DEFAULT_GATEWAY_PORT if port is None else port,
+        data_dir=data_dir,
     )
 
     async def launch(services: Services) -> None:

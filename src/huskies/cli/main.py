@@ -96,6 +96,11 @@ def run(arguments: Sequence[str]) -> int:
         status = cli.main(list(arguments), prog_name="huskies", standalone_mode=False)
     except click.exceptions.Abort:
         return EXIT_INTERRUPTED
+    except click.UsageError as error:
+        command = error.ctx.command_path if error.ctx is not None else "huskies"
+        problem = error.format_message().rstrip(".").replace("\n", " ")
+        click.echo(f"huskies: {problem}; see `{command} --help`", err=True)
+        return error.exit_code
     except click.ClickException as error:
         error.show()
         return error.exit_code

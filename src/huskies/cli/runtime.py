@@ -72,6 +72,7 @@ Launch: TypeAlias = Callable[[Services], Awaitable[None]]
 
 def run(launch: Launch) -> None:
     """Start what `launch` starts, and return after Ctrl-C or SIGTERM stopped it; raises `HuskiesError`."""
+    _fill_standard_streams()
     # Bounds what stopping takes, whatever hangs; nothing is lost, as what was acknowledged is on disk.
     limit = threading.Timer(_STOP_LIMIT, _end_by_force)
     limit.daemon = True
@@ -123,6 +124,16 @@ def _stop_signal() -> Iterator[asyncio.Event]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _fill_standard_streams() -> None:
+    """Open what was closed of stdin, stdout and stderr: a socket that got its number would end libuv."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            # The lowest free number is taken, which is this one.
+            os.open(os.devnull, os.O_RDWR)
 
 
 def _end_by_force() -> None:

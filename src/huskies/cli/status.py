@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import click
+import msgspec
 
 from huskies.cli.options import examples, reader_url_option, setting
 
 _ANSWER_LIMIT = 10.0
+
+
+class _Answer(msgspec.Struct):
+    """What is taken of the gateway's answer."""
+
+    projects: list[msgspec.Raw]
 
 
 @click.command(
@@ -24,8 +31,6 @@ def command(gateway_url: str, as_json: bool) -> None:
     """Show every project and where its stories stand; blocked stories and failed merges first."""
     projects = _ask(gateway_url)
     if as_json:
-        import msgspec
-
         for project in projects:
             click.echo(msgspec.json.format(project, indent=-1))
         return
@@ -37,8 +42,6 @@ def command(gateway_url: str, as_json: bool) -> None:
 
 def _ask(gateway_url: str) -> list[bytes]:
     """Each project as the gateway's JSON; raises `HuskiesError`."""
-    import msgspec
-
     from huskies.cli import client
     from huskies.protocol.wire import PROJECTS_PATH
 
@@ -47,9 +50,8 @@ def _ask(gateway_url: str) -> list[bytes]:
     ) as response:
         body = client.read_all(response, gateway_url)
     try:
-        answer = msgspec.json.decode(body, type=dict[str, list[msgspec.Raw]])
-        return [bytes(project) for project in answer["projects"]]
-    except (msgspec.DecodeError, UnicodeError, KeyError):
+        return [bytes(project) for project in msgspec.json.decode(body, type=_Answer).projects]
+    except (msgspec.DecodeError, UnicodeError):
         raise client.GatewayRefusedError(
             gateway_url,
             response.status,

@@ -56,18 +56,21 @@ def sled_configs(directories: Sequence[Path], projects: ProjectsFile) -> list[Sl
     from huskies.cli.projects import prepared
     from huskies.config import sled_config
     from huskies.errors import ConfigError
-    from huskies.events.names import distinct_name
+    from huskies.events.names import distinct_names
+    from huskies.sled.opening import recorded_name
 
-    by_name: dict[str, SledSettings] = {}
+    found: list[SledSettings] = []
     for directory in directories:
-        config = sled_config(prepared(directory), {}, gateway_url="", port=0)
-        if any(config.project_dir == other.project_dir for other in by_name.values()):
+        settings = sled_config(prepared(directory), {}, gateway_url="", port=0)
+        if any(settings.project_dir == other.project_dir for other in found):
             raise ConfigError(str(directory), "expected each project once; leave out the repetition")
-        name = distinct_name(config.name, set(by_name))
-        # This gateway's own file knows its secrets; what the project has may be for another gateway.
-        token = projects.sled_tokens.get(name)
-        by_name[name] = msgspec.structs.replace(config, name=name, sled_token=token, host="127.0.0.1")
-    return list(by_name.values())
+        found.append(settings)
+    names = distinct_names([(each.name, recorded_name(each.project_dir)) for each in found])
+    # This gateway's own file knows its secrets; what the project has may be for another gateway.
+    return [
+        msgspec.structs.replace(each, name=name, sled_token=projects.sled_tokens.get(name), host="127.0.0.1")
+        for each, name in zip(found, names, strict=True)
+    ]
 
 
 async def _launch(services: Services, settings: GatewaySettings, configs: Sequence[SledSettings]) -> None:

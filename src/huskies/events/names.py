@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from huskies.events.model import STAGES
 from huskies.limits import PROJECT_NAME_MAX
@@ -29,6 +30,27 @@ def distinct_name(name: str, taken: set[str]) -> str:
     while (candidate := f"{name[: PROJECT_NAME_MAX - len(str(number)) - 1]}-{number}") in taken:
         number += 1
     return candidate
+
+
+def distinct_names(wanted: Sequence[tuple[str, str | None]]) -> list[str]:
+    """A name for each, all different: what is wanted, or with a suffix.
+
+    With each comes the name it had before, None where it had none: a suffix once given stays with whom it was
+    given to, whatever the order.
+    """
+    given: dict[int, str] = {}
+    for index, (name, before) in enumerate(wanted):
+        if before is not None and _is_variant(before, name) and before not in given.values():
+            given[index] = before
+    for index, (name, _) in enumerate(wanted):
+        if index not in given:
+            given[index] = distinct_name(name, set(given.values()))
+    return [given[index] for index in range(len(wanted))]
+
+
+def _is_variant(name: str, base: str) -> bool:
+    stem, _, number = name.rpartition("-")
+    return name == base or (number.isdecimal() and bool(stem) and base.startswith(stem))
 
 
 def stage_from(text: str) -> str | None:

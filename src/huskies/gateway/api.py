@@ -58,8 +58,8 @@ class Api:
         """What is served where."""
         return [
             web.post(wire.TOKENS_PATH, self.make_token),
-            web.get(wire.PUSH_PATH, self.push),
-            web.get(wire.EVENTS_PATH, self.events),
+            web.get(wire.PUSH_PATH, self.push, allow_head=False),
+            web.get(wire.EVENTS_PATH, self.events, allow_head=False),
             web.get(wire.PROJECTS_PATH, self.projects),
             web.get("/healthz", self.healthz),
             web.get("/readyz", self.readyz),
@@ -116,7 +116,7 @@ class Api:
             return error_response(403, "requests from pages of another origin are refused")
         try:
             wanted = _filter(request)
-            if "text/event-stream" in request.headers.get("Accept", ""):
+            if "text/event-stream" in request.headers.get("Accept", "").lower():
                 return await self._stream(request, wanted)
             return await self._page(request, wanted)
         except (CursorError, ValueError) as error:
@@ -124,7 +124,16 @@ class Api:
 
     async def _stream(self, request: web.Request, wanted: Filter) -> web.StreamResponse:
         gateway = self._gateway
-        place = await self._place(request.headers.get("Last-Event-ID") or request.query.get("after"))
+        last_id = request.headers.get("Last-Event-ID")
+        try:
+            place = await self._place(last_id or request.query.get("after"))
+        except CursorError:
+            if not last_id:
+                raise
+            # A browser gives up for good when it is refused; it is told to start again instead.
+            place = msgspec.structs.replace(
+                await gateway.history.beginning(), reset="the last id is no cursor of this log"
+            )
         response = web.StreamResponse(
             headers={
                 "Content-Type": "text/event-stream",

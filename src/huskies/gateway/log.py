@@ -188,6 +188,8 @@ class Log:
             # After a commit that failed, memory is ahead of the disk; what is there is what counts.
             if not self._failed:
                 self._checkpoint_heads()
+                # A copy of log.db alone is then a copy of the log.
+                self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
             self._connection.close()
         except sqlite3.Error as error:
             _log.warning("the log could not be checkpointed: %s", error)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import logging
 import time
 from collections.abc import Coroutine
@@ -29,12 +28,14 @@ from huskies.gateway.log import Log
 from huskies.gateway.metrics import Metrics
 from huskies.gateway.policy import PolicyFile
 from huskies.gateway.sessions import Sessions
-from huskies.httpd import errors_as_json, serve
+from huskies.httpd import errors_as_json, is_loopback, serve
 
 _log = logging.getLogger("huskies.gateway")
 
 _LOCK_NAME: Final = "lock"
 _TICK_INTERVAL: Final = 1.0
+# How long sleds have for taking the last acks and closing, of the SHUTDOWN_LIMIT for everything.
+_DRAIN_LIMIT: Final = 2.0
 
 
 class Gateway:
@@ -155,11 +156,12 @@ class Gateway:
         runner, self.url = await serve(app, self._settings.host, self._settings.port)
         self._opened.push_async_callback(self._cancel_tasks)
         self._opened.push_async_callback(runner.cleanup)
-        self._opened.callback(self._say_goodbye)
+        self._opened.push_async_callback(self._say_goodbye)
 
-    def _say_goodbye(self) -> None:
-        self.sessions.drain()
+    async def _say_goodbye(self) -> None:
         self.feed.close()
+        self.sessions.drain()
+        await self.sessions.gone(_DRAIN_LIMIT)
 
     async def _cancel_tasks(self) -> None:
         for task in self._tasks:
@@ -201,16 +203,6 @@ class Gateway:
         problem = task.exception()
         _log.critical("a part of the gateway failed", exc_info=problem)
         self._failed(problem if isinstance(problem, StoreError) else StoreError(str(problem)))
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach an address."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def now_ms() -> int:

@@ -6,8 +6,8 @@ import asyncio
 import hashlib
 import logging
 import secrets
-from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final
 
 import msgspec
@@ -26,9 +26,10 @@ _log = logging.getLogger("huskies.push")
 
 # Between two slices of sessions the loop does other work, so that ten thousand idle sleds delay no one.
 _TICK_SLICE: Final = 500
-# One session ending another is a sled that came back before its old connection was found dead. More often
-# than this within one gateway's life, two sleds have the same identity.
+# One session ending another is a sled that came back before its old connection was found dead. So often
+# within so many seconds, two sleds have the same identity.
 _SUPERSEDED_OFTEN: Final = 3
+_SUPERSEDED_WITHIN: Final = 600.0
 
 
 class ProjectState(msgspec.Struct, frozen=True):
@@ -54,8 +55,10 @@ class Sessions:
         self._v1_epoch = secrets.token_hex(16)
         self._by_sled: dict[str, V2Connection] = {}
         self._by_project: dict[str, set[V1Connection | V2Connection]] = {}
-        self._superseded: Counter[str] = Counter()
+        self._superseded: dict[str, list[float]] = {}
         self._draining = False
+        self._empty = asyncio.Event()
+        self._empty.set()
 
     async def serve(self, request: web.Request, socket: web.WebSocketResponse, project: str) -> None:
         """Carry a connection whose upgrade was accepted until it ends."""
@@ -74,6 +77,7 @@ class Sessions:
             assert not isinstance(admitted, str)  # noqa: S101 - the identity is made from the project
             connection = V1Connection(self, project, socket, request, admitted[0])
         self._by_project.setdefault(project, set()).add(connection)
+        self._empty.clear()
         self.metrics.connections(connection.version, 1)
         _log.info("a sled connected", extra={"project": project, "protocol": connection.version})
         try:
@@ -136,8 +140,7 @@ class Sessions:
             outstanding=_outstanding(connections),
             last_seen_ms=last_seen_ms,
             identity_used_twice=any(
-                isinstance(connection, V2Connection)
-                and self._superseded[connection.sled_id] >= _SUPERSEDED_OFTEN
+                isinstance(connection, V2Connection) and self._is_used_twice(connection.sled_id)
                 for connection in connections
             ),
         )
@@ -162,6 +165,17 @@ class Sessions:
             for connection in list(connections):
                 self._drain(connection)
 
+    async def gone(self, seconds: float) -> None:
+        """Wait until no sled is connected any more, at most so long."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._empty.wait()
+
+    def _is_used_twice(self, sled_id: str) -> bool:
+        times = self._superseded.get(sled_id, [])
+        recent = asyncio.get_running_loop().time() - _SUPERSEDED_WITHIN
+        return len([at for at in times if at > recent]) >= _SUPERSEDED_OFTEN
+
     @staticmethod
     def _drain(connection: V1Connection | V2Connection) -> None:
         if isinstance(connection, V2Connection):
@@ -171,8 +185,9 @@ class Sessions:
 
     def _supersede(self, older: V2Connection) -> None:
         sled_id = older.sled_id
-        self._superseded[sled_id] += 1
-        if self._superseded[sled_id] >= _SUPERSEDED_OFTEN:
+        times = self._superseded.setdefault(sled_id, [])
+        times[:] = [*times[1 - _SUPERSEDED_OFTEN :], asyncio.get_running_loop().time()]
+        if self._is_used_twice(sled_id):
             _log.error(
                 "an identity is used twice: two sleds end each other's sessions",
                 extra={"project": older.project, "sled_id": sled_id},
@@ -186,6 +201,8 @@ class Sessions:
         connections.discard(connection)
         if not connections:
             self._by_project.pop(connection.project, None)
+        if not self._by_project:
+            self._empty.set()
         if isinstance(connection, V2Connection) and self._by_sled.get(connection.sled_id) is connection:
             del self._by_sled[connection.sled_id]
         self._fleet.seen(connection.project, self.now_ms())

@@ -58,9 +58,10 @@ class EventStream:
     async def run(self, place: Place | None) -> None:
         """Stream until the reader goes, is too slow, or the gateway stops. None: what happens from now on."""
         try:
-            if place is not None:
+            if place is None:
+                await self._write(_id_block(self._cursor))
+            else:
                 await self._open_at(place)
-            await self._write(_id_block(self._cursor))
             while not self._feed.closed:
                 await self._step()
         except SlowReaderError:
@@ -73,6 +74,7 @@ class EventStream:
         blocks = await self._history.blocks_after(place.position - 1, 1) if place.position else []
         chain = blocks[0].chain if blocks and blocks[0].position <= place.position else 0
         self._cursor = Cursor(self._cursor.log_id, place.position, chain)
+        await self._write(_id_block(self._cursor))
         if place.reset is not None:
             await self._write(_event_block("reset", {"reason": place.reset}))
         if place.gap is not None:

@@ -232,7 +232,7 @@ class SledSession:
     def _when_settled(self) -> list[SledEffect]:
         if self._barrier is not None and self._state is _State.OPEN and self._acked >= self._barrier - 1:
             return self._open_epoch(
-                self._barrier + self._barrier_set_aside, "what may be delivered under the old epoch was"
+                self._barrier + self._barrier_set_aside, "all that belongs to the old epoch was delivered"
             )
         return [TakeSnapshot()] if self._snapshot_due and self._settled() else []
 
@@ -245,14 +245,13 @@ class SledSession:
         seq = frame.seq
         if self._state is not _State.OPEN or seq is None or not self._acked < seq <= self._sent:
             return self._end(wire.CLOSE_POLICY, reason)
-        if frame.code == wire.CONFLICT:
-            # The gateway holds something else at `seq`, so it holds, compared and equal, all before it.
-            return [Acked(seq - 1), *self._open_epoch(seq, reason)]
-        if frame.code == wire.INVALID:
-            self._barrier, self._barrier_set_aside = seq, True
-            effects: list[SledEffect] = [SetBarrier(seq, set_aside=True, reason=reason)]
+        if frame.code in (wire.CONFLICT, wire.INVALID):
+            # What came before it may be in the log without having been acknowledged: it is delivered and
+            # compared under this epoch before the next one begins.
+            set_aside = frame.code == wire.INVALID
+            effects: list[SledEffect] = [SetBarrier(seq, set_aside=set_aside, reason=reason)]
             if self._acked == seq - 1:
-                return [*effects, *self._open_epoch(seq + 1, reason)]
+                return [*effects, *self._open_epoch(seq + set_aside, reason)]
             return [*effects, *self._end(wire.CLOSE_POLICY, reason)]
         return self._end(wire.CLOSE_POLICY, reason)
 

@@ -8,6 +8,7 @@ import msgspec
 from aiohttp import web
 
 from huskies import limits
+from huskies.errors import InvalidEventError
 from huskies.httpd import Handler, error_response, errors_as_json, is_foreign, json_response
 from huskies.sled.broadcast import StatusBroadcaster
 from huskies.sled.intake import parsed
@@ -62,8 +63,12 @@ class SledHttp:
         return web.Response(body=b"[" + b",".join(events) + b"]", content_type="application/json")
 
     async def _publish(self, request: web.Request) -> web.Response:
-        receipt = await self._broadcaster.publish(parsed(await request.read()))
-        return json_response(receipt, 201)
+        try:
+            body = await request.read()
+        except web.HTTPRequestEntityTooLarge:
+            limit = limits.EVENT_BODY_BYTES_MAX
+            raise InvalidEventError(f"the event is larger than {limit} bytes") from None
+        return json_response(await self._broadcaster.publish(parsed(body)), 201)
 
     async def _health(self, _: web.Request) -> web.Response:
         head = self._outbox.head

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
 from huskies.errors import ConfigError
+from huskies.sled import spool
 from huskies.sled.identity import Identity, Step, decide
 from huskies.sled.keys import Keyring
 from huskies.sled.layout import Layout
-from huskies.sled.outbox_schema import Head
+from huskies.sled.outbox_schema import Head, read_head
 from huskies.sled.outbox_store import OutboxStore
+from huskies.storage.sqlite import open_reader
 
 _log = logging.getLogger("huskies.sled")
 
@@ -45,6 +48,17 @@ def open_store(
     return store, identity
 
 
+def recorded_name(project_dir: Path) -> str | None:
+    """The name under which a sled last ran for this directory; None where none did."""
+    layout = Layout(project_dir)
+    try:
+        with contextlib.closing(open_reader(layout.outbox)) as reader:
+            head = read_head(reader)
+    except sqlite3.Error:
+        return None
+    return head.project if head is not None and head.place == str(layout.project_dir) else None
+
+
 def _settle(
     store: OutboxStore, found: Identity, layout: Layout, keyring: Keyring, new_epoch: Callable[[], str]
 ) -> Identity:
@@ -72,6 +86,8 @@ def _settle(
         if head.barrier is None:
             store.set_barrier(head.last_seq + 1, "the project was moved or renamed", set_aside=False)
         return found
+    if step is Step.LEAVE_BEHIND and (left := spool.remove_those_of(layout, recorded.place)):
+        _log.info("%d emitted events are left to the original.", left, extra={"project": found.project})
     carry_from = head.last_seq + 1 if step is Step.LEAVE_BEHIND else head.acked + 1
     store.open_epoch(carry_from, new_epoch(), found, keyring.create(found.project, found.place))
     return found

@@ -121,13 +121,17 @@ class Connector:
                 f"the gateway refuses the connection (HTTP {error.status})",
                 unauthorized=in_query and error.status in _UNAUTHORIZED,
             ) from None
-        except AttemptError:
+        except (AttemptError, aiohttp.ClientError, OSError, asyncio.CancelledError):
+            # Redirected, broken off or never answered: not accepted either. (The timeout cancels.)
             self._in_query = not in_query
             raise
 
     def _client(self) -> aiohttp.ClientSession:
         if self._session is None:
             self._session = aiohttp.ClientSession(
+                # A connection that is used again may turn out dead, and aiohttp then repeats the request: a
+                # join token would be sent twice.
+                connector=aiohttp.TCPConnector(force_close=True),
                 timeout=aiohttp.ClientTimeout(total=None),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 middlewares=(_refuse_redirects,),

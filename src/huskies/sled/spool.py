@@ -1,7 +1,8 @@
 """The spool: how `huskies emit` hands over an event, whether or not a sled is running.
 
 Like a maildir: an entry is written and fsynced in `tmp/`, then renamed into `new/`, so that whoever finds
-it there finds all of it. An entry is the event's stored form; its name sorts by when it was emitted.
+it there finds all of it. An entry is the event's stored form, and the place of the project that it was
+emitted in; its name sorts by when that was.
 
 `huskies emit` imports this, so it imports nothing heavy.
 """
@@ -12,6 +13,8 @@ import itertools
 import os
 import time
 from typing import Final
+
+import msgspec
 
 from huskies import limits
 from huskies.errors import InvalidEventError, StoreError
@@ -40,9 +43,32 @@ def write(layout: Layout, event: StatusEvent) -> str:
     name = f"{emitted_ns:020d}-{os.getpid():010d}-{next(_counter):06d}-{os.urandom(4).hex()}.json"
     draft = layout.spool_tmp / name
     try:
-        create_private_file(draft, entry.json)
+        create_private_file(draft, _with_place(entry.json, layout))
         draft.rename(layout.spool_new / name)
         sync_directory(layout.spool_new)
     except OSError as error:
         raise StoreError(f"{layout.spool}: the event cannot be written: {error.strerror}") from None
     return name
+
+
+def remove_those_of(layout: Layout, place: str) -> int:
+    """Remove the entries that were emitted at `place`, of which this project is a copy; says how many."""
+    removed = 0
+    for path in layout.spool_new.glob("*.json"):
+        try:
+            found = msgspec.json.decode(path.read_bytes(), type=_Place).place
+        except (OSError, msgspec.DecodeError, UnicodeError):
+            continue
+        if found == place:
+            path.unlink(missing_ok=True)
+            removed += 1
+    return removed
+
+
+class _Place(msgspec.Struct):
+    place: str = ""
+
+
+def _with_place(json: bytes, layout: Layout) -> bytes:
+    # A copy of the project takes the spool along; whose event it is must be told afterwards.
+    return json[:-1] + b',"place":' + msgspec.json.encode(str(layout.project_dir)) + b"}"

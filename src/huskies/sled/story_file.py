@@ -21,6 +21,7 @@ _NULL: Final = "tag:yaml.org,2002:null"
 _BOOL: Final = "tag:yaml.org,2002:bool"
 # Deeper front matter says nothing of interest, and costs the parser quadratic time.
 _DEPTH_MAX: Final = 64
+_KEY_LINE: Final = re.compile(r"^(name|blocked|merge_failure):[ \t]+(.*\S)[ \t]*$", re.MULTILINE)
 _FENCE: Final = re.compile(r" {0,3}(```|~~~)")
 _HEADING: Final = re.compile(r" {0,3}#{1,6}[ \t]+(.*?)(?:[ \t]+#+)?[ \t]*\Z")
 
@@ -36,11 +37,12 @@ class StoryContent(msgspec.Struct, frozen=True, kw_only=True):
 def parse_story(data: bytes) -> StoryContent:
     """What a story's file says, from its first `READ_BYTES_MAX` bytes.
 
-    Never fails: bytes that are no UTF-8 are replaced, and front matter that is no YAML counts as absent.
+    Never fails: bytes that are no UTF-8 are replaced, and of front matter that is no YAML the lines that
+    begin with a key are taken as they stand. A person who writes `blocked: waiting for: a key` means that.
     """
     lines = data[:READ_BYTES_MAX].decode("utf-8-sig", errors="replace").splitlines()
     front, body = _split(lines)
-    fields = _scalars(front) if front else {}
+    fields = _fields(front)
     name = _text(fields.get("name")) or _first_heading(body)
     return StoryContent(
         name=shorten(name, limits.STORY_NAME_MAX),
@@ -62,8 +64,17 @@ def _split(lines: list[str]) -> tuple[str, list[str]]:
     return "", lines[1:]
 
 
-def _scalars(front: str) -> dict[str, tuple[str, str]]:
-    """The mapping's scalar entries: key → (tag, text as written); empty where it is no mapping or no YAML.
+def _fields(front: str) -> dict[str, tuple[str, str]]:
+    literal, scalars = _literal(front), _scalars(front)
+    if scalars is None:
+        return literal
+    # A reason that YAML reads as a list or a mapping was written by someone who is blocked all the same.
+    literal.pop("name", None)
+    return {**literal, **scalars}
+
+
+def _scalars(front: str) -> dict[str, tuple[str, str]] | None:
+    """The mapping's scalar entries: key → (tag, text as written); None where it is no YAML.
 
     Reads YAML's events instead of composing nodes: composing recurses, in C, once a nesting level, and a few
     thousand brackets would overflow the stack and end the process.
@@ -71,7 +82,15 @@ def _scalars(front: str) -> dict[str, tuple[str, str]]:
     try:
         return dict(_top_level(yaml.parse(front, Loader=_LOADER)))
     except (yaml.YAMLError, ValueError):
-        return {}
+        return None
+
+
+def _literal(front: str) -> dict[str, tuple[str, str]]:
+    """The top level's `key: rest of the line` as written: for what YAML takes for no text, or for no YAML."""
+    return {
+        match[1]: (str(_RESOLVER.resolve(yaml.ScalarNode, match[2], (True, False))), match[2])
+        for match in _KEY_LINE.finditer(front)
+    }
 
 
 def _top_level(events: Iterator[yaml.Event]) -> Iterator[tuple[str, tuple[str, str]]]:

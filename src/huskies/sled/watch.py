@@ -88,6 +88,7 @@ class DirectoryWatch:
     # --- in the watching thread --------------------------------------------------------------------
 
     def _run(self, directories: list[Path], stop: threading.Event) -> None:
+        armed = False
         try:
             changes = watchfiles.watch(
                 *directories,
@@ -101,7 +102,6 @@ class DirectoryWatch:
                 recursive=False,
                 ignore_permission_denied=True,
             )
-            armed = False
             for batch in changes:
                 if not armed:
                     armed = True
@@ -111,18 +111,21 @@ class DirectoryWatch:
                 parents = {Path(os.path.dirname(path)) for _, path in batch}  # noqa: PTH120 - many paths
                 self._tell(self._changed, parents)
         except Exception as error:  # noqa: BLE001 - whatever the library raises, looking goes on
-            self._tell(self._broken, error, stop)
+            self._tell(self._broken, error, stop, armed)
 
     def _tell(self, what: Callable[[Unpack[_Args]], None], *args: *_Args) -> None:
         # Once the loop is closed, no one is left to be told.
         with contextlib.suppress(RuntimeError):
             self._loop.call_soon_threadsafe(what, *args)
 
-    def _broken(self, error: Exception, stop: threading.Event) -> None:
+    def _broken(self, error: Exception, stop: threading.Event, was_armed: bool) -> None:  # noqa: FBT001 - through `_tell`
         if stop is not self._stop:
             return
         # Armed again at the next look: a directory may have vanished between finding and watching it.
         self.disarm()
-        if not self._complained:
+        if was_armed:
+            # It did watch; what it stumbled over (a name that is no UTF-8) is not what comes next.
+            self._changed(set(self._directories))
+        elif not self._complained:
             self._complained = True
             _log.warning("Changes are found only every few seconds: %s", error)
