@@ -3,11 +3,20 @@ from __future__ import annotations
 import json
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from huskies.events.model import RelayedEvent, StoredStageTransition, StoredStoryBlocked
+from huskies.events import codec
+from huskies.events.model import (
+    RelayedEvent,
+    StoredMergeFailure,
+    StoredStageTransition,
+    StoredStoryBlocked,
+    event_type,
+)
 from huskies.gateway.blocks import Batch, Block, Stream, pack
 from huskies.gateway.cursors import Cursor
-from huskies.gateway.selection import Filter, select
+from huskies.gateway.selection import Filter, _hits, select
 
 STREAMS = [None, Stream(1, "aa", "e1", "shop"), Stream(2, "bb", "e2", "blog")]
 EVENTS: list[RelayedEvent] = [
@@ -80,3 +89,25 @@ def test_a_filter_admits_what_it_says(wanted: Filter, found: list[int]) -> None:
 @pytest.mark.parametrize("wanted", [Filter(), Filter(project="blog"), Filter(story="1_bug_x")])
 def test_a_position_cuts_off_what_lies_up_to_it(wanted: Filter, after: int) -> None:
     assert positions(wanted, after) == [position for position in positions(wanted) if position > after]
+
+
+TRICKY = ['{"type":"', '"story_id":"a",', '{"type":"story_blocked",', "é", "x", "a"]
+
+
+@settings(max_examples=300)
+@given(st.lists(st.tuples(st.sampled_from(TRICKY), st.sampled_from(TRICKY), st.booleans()), min_size=1))
+def test_what_stands_inside_a_text_is_never_taken_for_an_event(drawn: list[tuple[str, str, bool]]) -> None:
+    events: list[RelayedEvent] = [
+        StoredStoryBlocked(story_id=story, reason=text, timestamp_ms=1)
+        if is_blocked
+        else StoredMergeFailure(story_id=story, reason=text, timestamp_ms=1)
+        for story, text, is_blocked in drawn
+    ]
+    for wanted in (*(Filter(story=story) for story in TRICKY), Filter(type="story_blocked", story="a")):
+        expected = [
+            index
+            for index, event in enumerate(events)
+            if event.story_id == wanted.story and wanted.type in (None, event_type(event))
+        ]
+        block = Block(1, len(events), 0, 0, [], codec.encode_batch(events))
+        assert list(_hits(block, wanted)) == expected

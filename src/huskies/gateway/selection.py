@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
+from typing import Final
 
 import msgspec
 
 from huskies.gateway.blocks import Block, Run, Stream
 from huskies.gateway.cursors import Cursor, parse
+
+_BEGIN: Final = b'{"type":"'
 
 
 class Filter(msgspec.Struct, frozen=True, kw_only=True):
@@ -20,9 +24,9 @@ class Filter(msgspec.Struct, frozen=True, kw_only=True):
     until: int | None = None
 
     @property
-    def by_event(self) -> bool:
-        """Whether events must be looked at one by one."""
-        return (self.type, self.story, self.since, self.until) != (None, None, None, None)
+    def by_time(self) -> bool:
+        """Whether the events' times matter."""
+        return self.since is not None or self.until is not None
 
     def marks(self) -> list[bytes]:
         """What stands in the canonical JSON of every event that is asked for, and of no other."""
@@ -35,9 +39,7 @@ class Filter(msgspec.Struct, frozen=True, kw_only=True):
         return marks
 
     def admits_time(self, json: bytes) -> bool:
-        """Whether the time of an event in canonical JSON, which ends with it, is asked for."""
-        if self.since is None and self.until is None:
-            return True
+        """Whether the time of an event, with which its canonical JSON ends, is asked for."""
         timestamp_ms = int(json[json.rindex(b":") + 1 : -1])
         return (self.since is None or timestamp_ms >= self.since) and (
             self.until is None or timestamp_ms < self.until
@@ -64,24 +66,53 @@ def select(
 
     Works on the canonical JSON as the block holds it; nothing is decoded.
     """
-    marks = wanted.marks()
-    if not all(mark in block.events_json for mark in marks):
-        return
+    hits = _hits(block, wanted)
     position = block.position
     for run in block.runs:
         stream = streams[run.stream_id]
         assert stream is not None  # noqa: S101 - a run's stream is registered before its first event
         if position + run.count > after + 1 and wanted.project in (None, stream.project):
-            yield from _select_run(block, run, position, stream, log_id, wanted, max(position, after + 1))
+            first = max(position, after + 1) - block.position
+            last = position + run.count - block.position
+            yield from _show(block, run, position, stream, log_id, hits[_at(hits, first) : _at(hits, last)])
         position += run.count
 
 
-def _select_run(  # noqa: PLR0917 - one caller, once a run
-    block: Block, run: Run, position: int, stream: Stream, log_id: str, wanted: Filter, start: int
+def _hits(block: Block, wanted: Filter) -> Sequence[int]:
+    """Which of the block's events are wanted, their project aside."""
+    hits: Sequence[int] = range(block.count)
+    for mark in wanted.marks():
+        marked = _marked(block.events_json, mark)
+        hits = marked if isinstance(hits, range) else [index for index in hits if index in marked]
+    if hits and wanted.by_time:
+        parts = block.event_parts()
+        hits = [index for index in hits if wanted.admits_time(bytes(parts[index]))]
+    return hits
+
+
+def _marked(events_json: bytes, mark: bytes) -> list[int]:
+    """Which events of a canonical JSON array hold the mark; found without taking the array apart."""
+    found: list[int] = []
+    counted = index = 0
+    at = events_json.find(mark)
+    while at >= 0:
+        # An event begins with its type, and nothing inside a JSON string can look like that.
+        index += events_json.count(_BEGIN, counted, at + len(_BEGIN))
+        counted = at + len(_BEGIN)
+        found.append(index - 1)
+        at = events_json.find(mark, at + len(mark))
+    return found
+
+
+def _at(hits: Sequence[int], index: int) -> int:
+    return index if isinstance(hits, range) else bisect_left(hits, index)
+
+
+def _show(  # noqa: PLR0917 - one caller, once a run
+    block: Block, run: Run, position: int, stream: Stream, log_id: str, hits: Sequence[int]
 ) -> Iterator[Shown]:
     # Written out by hand, with what is the same for the whole run made once: a reader of everything takes
     # each event through here.
-    marks = wanted.marks()
     head = b'"project":"%b","sled_id":"%b","epoch":"%b","seq":' % (
         stream.project.encode(),
         stream.sled_id.encode(),
@@ -89,10 +120,8 @@ def _select_run(  # noqa: PLR0917 - one caller, once a run
     )
     prefix, suffix = f"{log_id}-".encode(), f"-{block.chain:08x}".encode()
     parts = block.event_parts()
-    for at in range(start, position + run.count):
-        part = parts[at - block.position]
-        if wanted.by_event and not _is_wanted(bytes(part), marks, wanted):
-            continue
+    for index in hits:
+        at = block.position + index
         cursor = b"%b%d%b" % (prefix, at, suffix)
         seq = run.first_seq + at - position
         replayed = b"true" if seq <= run.replayed_through else b"false"
@@ -100,9 +129,5 @@ def _select_run(  # noqa: PLR0917 - one caller, once a run
             at,
             cursor,
             b'{"cursor":"%b",%b%d,"received_ms":%d,"replayed":%b,"event":%b}'
-            % (cursor, head, seq, run.received_ms, replayed, part),
+            % (cursor, head, seq, run.received_ms, replayed, parts[index]),
         )
-
-
-def _is_wanted(json: bytes, marks: list[bytes], wanted: Filter) -> bool:
-    return all(mark in json for mark in marks) and wanted.admits_time(json)

@@ -27,9 +27,10 @@ _log = logging.getLogger("huskies.views")
 # While sleds push, the index gets at most this share of the event loop's time: acks do not wait for it.
 _SHARE: Final = 0.2
 # What is looked at between two turns of the event loop, and what is written in one transaction: the larger
-# that is, the fewer pages are written for each row.
+# that is, the fewer pages are written for each row, and the longer the log waits for the processor.
 _SLICE_EVENTS: Final = 2_000
 _WRITE_EVENTS: Final = 20_000
+_WRITE_EVENTS_BUSY: Final = 4_000
 # Commits that follow each other quickly are indexed together.
 _PAUSE: Final = 0.05
 # Keeping the fleet this often bounds how much of the log is folded at the next start.
@@ -101,7 +102,8 @@ async def follow(
             # While others push, the index is made in the time that they leave.
             share = _SHARE if log.pending_events else 1.0
             await asyncio.sleep((time.perf_counter() - started) * (1 / share - 1))
-        if events >= _WRITE_EVENTS or (events and position == feed.head.position):
+        enough = _WRITE_EVENTS_BUSY if log.pending_events else _WRITE_EVENTS
+        if events >= enough or (events and position == feed.head.position):
             kept = None
             if fleet.position - kept_at >= _KEEP_FLEET_EVENTS:
                 kept, kept_at = msgspec.msgpack.encode(fleet), fleet.position
