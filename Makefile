@@ -30,7 +30,9 @@ run: $(STAMP)  ## Watch this repository itself: a gateway, a sled and the dashbo
 	$(BIN)/huskies up .
 
 test: $(STAMP)  ## Run the tests.
-	$(BIN)/python -m pytest -n 2 --dist loadgroup
+	$(BIN)/python -m pytest -n 2 --ignore tests/system
+	@# Alone: they start many processes each, and say how long those may take.
+	$(BIN)/python -m pytest tests/system
 
 lint: $(STAMP)  ## Check style and types.
 	$(BIN)/ruff check
