@@ -10,6 +10,7 @@ import asyncio
 import logging
 import socket
 import struct
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Final
 
@@ -57,7 +58,7 @@ def text_frame(payload: bytes) -> bytes:
     return b"\x81\x7f" + struct.pack("!Q", size) + payload
 
 
-class _Connection:
+class _Connection(ABC):
     """What v1 and v2 connections share: the socket, backpressure, and a close that never waits long."""
 
     version = "v1"
@@ -129,9 +130,9 @@ class _Connection:
         )
         asyncio.get_running_loop().call_soon(self.hand_over)
 
+    @abstractmethod
     def owner(self) -> AppendOwner:
         """Who is told what became of what was taken."""
-        raise NotImplementedError
 
     def hand_over(self) -> None:
         """Hand what was taken over to the log now."""
