@@ -22,6 +22,7 @@ from huskies.errors import StoreError
 from huskies.events import codec
 from huskies.events.model import RelayedEvent
 from huskies.gateway import log_store
+from huskies.gateway.appends import Append, AppendOwner, Conflict, Settled, tell, tell_refused
 from huskies.gateway.blocks import Batch, Block, Stream, pack
 from huskies.protocol.contiguity import Gap, Split, judge
 from huskies.protocol.vectors import VersionVector
@@ -36,47 +37,11 @@ _T = TypeVar("_T")
 _CHECKPOINT_EVENTS = 200_000
 
 
-class AppendOwner(Protocol):
-    """Who is told what became of an append; called in the event loop."""
-
-    def on_committed(self, last_seq: int, batches: int, events: int) -> None:
-        """So many batches are in the log, the newest ending with `last_seq`."""
-
-    def on_gap(self, expected: int, batches: int, events: int) -> None:
-        """These began beyond `expected`; nothing of them was stored."""
-
-    def on_conflict(self, seq: int, batches: int, events: int) -> None:
-        """These have another content than the log, first at `seq`; nothing of them was stored."""
-
-
-class Append(msgspec.Struct, gc=False):
-    """Consecutive events on their way into the log, joined from so many `batches` of their owner.
-
-    `first_seq` 0: whatever comes next (events without an identity, from v1).
-    """
-
-    stream: Stream
-    first_seq: int
-    events: list[RelayedEvent]
-    received_ms: int
-    replayed_through: int
-    owner: AppendOwner
-    count: int
-    size: int
-    batches: int = 1
-
-
 class _Call(msgspec.Struct):
     """Something else to do in the writer's transaction; `done` gets its result after the commit."""
 
     run: Callable[[sqlite3.Connection], Any]
     done: asyncio.Future[Any] | None
-
-
-class Conflict(msgspec.Struct, frozen=True):
-    """The log holds something else at `seq`."""
-
-    seq: int
 
 
 class Lookup(Protocol):
@@ -361,7 +326,7 @@ class Log:
 
     def _deliver(self, jobs: Sequence[Append | _Call], results: Sequence[Any]) -> None:
         blocks = self._fresh.popleft()
-        settled: dict[int, _Settled] = {}
+        settled: dict[int, Settled] = {}
         for job, result in zip(jobs, results, strict=True):
             if isinstance(job, _Call):
                 if job.done is not None and not job.done.done():
@@ -370,17 +335,17 @@ class Log:
             self.pending_events -= job.count
             self.pending_bytes -= job.size
             if isinstance(result, int):
-                told = settled.setdefault(id(job.owner), _Settled(job.owner))
+                told = settled.setdefault(id(job.owner), Settled(job.owner))
                 told.last_seq = result
                 told.batches += job.batches
                 told.events += job.count
             else:
                 before = settled.pop(id(job.owner), None)
                 if before is not None:
-                    _tell(before)
-                _tell_refused(job, result)
+                    tell(before)
+                tell_refused(job, result)
         for told in settled.values():
-            _tell(told)
+            tell(told)
         self._published(blocks)
         if self._room is not None:
             self._room.set_result(None)
@@ -392,30 +357,3 @@ def _cost(job: Append | _Call) -> int:
     if isinstance(job, _Call):
         return 1
     return max(job.count, job.size * limits.COMMIT_EVENTS_MAX // limits.COMMIT_BYTES_MAX)
-
-
-class _Settled(msgspec.Struct):
-    """What one commit settled for one owner."""
-
-    owner: AppendOwner
-    last_seq: int = 0
-    batches: int = 0
-    events: int = 0
-
-
-def _tell(settled: _Settled) -> None:
-    # What one owner does with the news must not keep it from the others.
-    try:
-        settled.owner.on_committed(settled.last_seq, settled.batches, settled.events)
-    except Exception:  # noqa: BLE001 - see above
-        _log.exception("a commit could not be acknowledged")
-
-
-def _tell_refused(job: Append, result: Gap | Conflict) -> None:
-    try:
-        if isinstance(result, Gap):
-            job.owner.on_gap(result.expected, job.batches, job.count)
-        else:
-            job.owner.on_conflict(result.seq, job.batches, job.count)
-    except Exception:  # noqa: BLE001 - see above
-        _log.exception("a refusal could not be told")
