@@ -30,9 +30,7 @@ run: $(STAMP)  ## Watch this repository itself: a gateway, a sled and the dashbo
 	$(BIN)/huskies up .
 
 test: $(STAMP)  ## Run the tests.
-	$(BIN)/python -m pytest -n 2 --ignore tests/system
-	@# Alone: they start many processes each, and say how long those may take.
-	$(BIN)/python -m pytest tests/system
+	$(BIN)/python -m pytest -n 2
 
 lint: $(STAMP)  ## Check style and types.
 	$(BIN)/ruff check

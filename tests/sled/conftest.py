@@ -61,6 +61,8 @@ class Opened:
     def held(self) -> list[dict[str, Any]]:
         head = self.outbox.head
         first = self.outbox.view().oldest
+        if first > head.last_seq:
+            return []
         return [json.loads(data) for data, _ in self.outbox.read(first, head.last_seq - first + 1)]
 
 

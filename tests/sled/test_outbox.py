@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import shutil
 import sqlite3
@@ -126,6 +127,35 @@ async def test_reads_are_bounded(
     await record(opened, 1, 10)
     assert len(opened.outbox.read(1, 3)) == 2
     assert len(opened.outbox.read(10, 100)) == 1
+
+
+async def test_what_is_committed_can_be_read_before_it_is_announced(
+    layout: Layout, open_outbox: OpenOutbox
+) -> None:
+    # A snapshot says "as of seq 1" while `head` is still at 0: the relay then asks for event 1, and must get
+    # it without the event loop going on first.
+    opened = await open_outbox(layout)
+    recording = asyncio.create_task(opened.outbox.publish(blocked(1)))
+    for _ in range(2):  # it is submitted, then handed to the thread
+        await asyncio.sleep(0)
+    while opened.outbox.snapshot()[0] == 0:
+        pass
+    assert opened.outbox.head.last_seq == 0
+    assert len(opened.outbox.read(1, 1)) == 1
+    await recording
+
+
+async def test_a_hole_in_the_outbox_is_an_error_and_never_misnumbers(
+    layout: Layout, open_outbox: OpenOutbox
+) -> None:
+    opened = await open_outbox(layout)
+    await record(opened, 1, 4)
+    with contextlib.closing(sqlite3.connect(layout.outbox)) as meddler, meddler:
+        meddler.execute("DELETE FROM events WHERE position = 2")
+    assert len(opened.outbox.read(1, 4)) == 1
+    with pytest.raises(StoreError, match=r"event 2 is missing"):
+        opened.outbox.read(2, 3)
+    assert len(opened.failures) == 1
 
 
 async def test_a_poll_never_ends_between_events_of_one_millisecond(

@@ -188,10 +188,20 @@ class Outbox:
         return self._read(lambda reader: schema.read_view(reader, self.head))
 
     def read(self, first_seq: int, count: int) -> list[tuple[bytes, bool]]:
-        """Events from `first_seq` on as (json, whether v1 knows the kind), at most one frame's worth."""
-        count = min(count, self.head.last_seq - first_seq + 1)
+        """Events from `first_seq` on as (json, whether v1 knows the kind), at least one and at most a frame's.
+
+        What is committed is read, also where `head` does not tell of it yet: a snapshot may have. Raises
+        `StoreError` where the first of them is not there.
+        """
         position = self.head.base + first_seq
-        return self._read(lambda reader: schema.read_events(reader, position, count, limits.BATCH_BYTES_MAX))
+        events = self._read(
+            lambda reader: schema.read_events(reader, position, count, limits.BATCH_BYTES_MAX)
+        )
+        if not events:
+            problem = StoreError(f"{self.path}: event {first_seq} is missing from the outbox")
+            self._fail(problem)
+            raise problem
+        return events
 
     def snapshot(self) -> tuple[int, list[SnapshotStory]]:
         """The newest seq and where the stories stand as of it."""

@@ -115,16 +115,19 @@ def read_view(connection: sqlite3.Connection, head: Head) -> OutboxView:
 def read_events(
     connection: sqlite3.Connection, first_position: int, count: int, bytes_max: int
 ) -> list[tuple[bytes, bool]]:
-    """Consecutive events as (json, stored): at most `count`, and `bytes_max` bytes unless one is larger."""
+    """Consecutive events as (json, stored): at most `count`, and `bytes_max` bytes unless one is larger.
+
+    Ends where one is missing: what follows a hole has another seq.
+    """
     events: list[tuple[bytes, bool]] = []
     size = 0
     rows = connection.execute(
-        "SELECT json, stored FROM events WHERE position BETWEEN ? AND ? ORDER BY position",
+        "SELECT position, json, stored FROM events WHERE position BETWEEN ? AND ? ORDER BY position",
         (first_position, first_position + count - 1),
     )
-    for json, stored in rows:
+    for expected, (position, json, stored) in enumerate(rows, first_position):
         size += len(json) + 1
-        if events and size > bytes_max:
+        if position != expected or (events and size > bytes_max):
             break
         events.append((json, bool(stored)))
     rows.close()
