@@ -61,34 +61,17 @@ RENAMED = Identity("store", "/here")
 
 
 @pytest.mark.parametrize(
-    ("found", "same_directory", "original_exists", "unacked", "exposed", "expected"),
+    ("found", "same_directory", "unacked", "expected"),
     [
-        (HERE, True, True, 5, True, Step.KEEP),
-        (THERE, True, True, 5, True, Step.KEEP),
-        (THERE, False, True, 5, True, Step.LEAVE_BEHIND),
-        (THERE, False, True, 0, True, Step.LEAVE_BEHIND),
-        (THERE, False, False, 5, True, Step.DRAIN_FIRST),
-        (THERE, False, False, 5, False, Step.CARRY_OVER),
-        (THERE, False, False, 0, True, Step.CARRY_OVER),
-        (RENAMED, True, True, 5, True, Step.DRAIN_FIRST),
-        (RENAMED, True, True, 5, False, Step.CARRY_OVER),
+        (HERE, True, 5, Step.KEEP),
+        (THERE, True, 5, Step.KEEP),
+        (THERE, False, 5, Step.DRAIN_FIRST),
+        (THERE, False, 0, Step.BEGIN_ANEW),
+        (RENAMED, True, 5, Step.DRAIN_FIRST),
+        (RENAMED, True, 0, Step.BEGIN_ANEW),
     ],
 )
 def test_which_identity_a_sled_starts_under(
-    found: Identity,
-    *,
-    same_directory: bool,
-    original_exists: bool,
-    unacked: int,
-    exposed: bool,
-    expected: Step,
+    found: Identity, *, same_directory: bool, unacked: int, expected: Step
 ) -> None:
-    step = decide(
-        HERE,
-        found,
-        same_directory=same_directory,
-        original_exists=original_exists,
-        unacked=unacked,
-        exposed=exposed,
-    )
-    assert step is expected
+    assert decide(HERE, found, same_directory=same_directory, unacked=unacked) is expected

@@ -39,6 +39,10 @@ def reasons(opened: Opened) -> list[int]:
     return [int(event["reason"]) for event in opened.held()]
 
 
+def identity(opened: Opened) -> tuple[str, str]:
+    return opened.outbox.head.sled_id, opened.outbox.head.epoch
+
+
 async def flushed(opened: Opened) -> None:
     """What was submitted before is committed."""
     await opened.outbox.record_changes(Changes())
@@ -69,6 +73,12 @@ async def test_what_is_recorded_survives_a_crash(layout: Layout, open_outbox: Op
     found = OutboxStore(copied(layout, "crashed").outbox)
     assert (found.head.last_seq, found.head.epoch) == (3, before.epoch)
     found.close()
+
+
+async def test_a_commit_is_fsynced_before_it_is_confirmed(layout: Layout, open_outbox: OpenOutbox) -> None:
+    store = (await open_outbox(layout)).outbox._store
+    # 2 is FULL: SQLite fsyncs the WAL at each commit.
+    assert store._connection.execute("PRAGMA synchronous").fetchone() == (2,)
 
 
 async def test_receipts_and_order_under_concurrency(layout: Layout, open_outbox: OpenOutbox) -> None:
@@ -282,6 +292,18 @@ async def test_events_are_pruned_by_age_without_leaving_holes(
     assert reasons(opened) == [3, 4, 5]
 
 
+async def test_what_waits_for_an_ack_is_kept_however_old_and_however_much(
+    layout: Layout, open_outbox: OpenOutbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "KEEP_ACKED_EVENTS", 0)
+    times = iter([NOW] * 4 + [NOW + 2 * limits.KEEP_ACKED_MS] * 3)
+    opened = await open_outbox(layout, now_ms=lambda: next(times))
+    await record(opened, 1, 4)
+    opened.outbox.acknowledge(1)
+    await flushed(opened)
+    assert reasons(opened) == [2, 3, 4]
+
+
 # --- identity --------------------------------------------------------------------------------------
 
 
@@ -321,14 +343,9 @@ async def test_a_lost_key(layout: Layout, open_outbox: OpenOutbox) -> None:
     assert reasons(again) == [1, 2]
 
 
-@pytest.mark.parametrize("exposed", [False, True])
-async def test_renamed_with_nothing_unacknowledged(
-    layout: Layout, open_outbox: OpenOutbox, *, exposed: bool
-) -> None:
+async def test_renamed_with_nothing_unacknowledged(layout: Layout, open_outbox: OpenOutbox) -> None:
     opened = await open_outbox(layout)
     await record(opened, 1, 2)
-    if exposed:
-        await opened.outbox.expose()
     opened.outbox.acknowledge(2)
     await flushed(opened)
     before = opened.outbox.head
@@ -340,18 +357,8 @@ async def test_renamed_with_nothing_unacknowledged(
     assert [path.stem for path in layout.keys.iterdir()] == [view.sled_id]
 
 
-async def test_renamed_with_events_that_no_gateway_can_have(layout: Layout, open_outbox: OpenOutbox) -> None:
+async def test_renamed_with_events_that_wait_for_an_ack(layout: Layout, open_outbox: OpenOutbox) -> None:
     opened = await open_outbox(layout)
-    await record(opened, 1, 2)
-    before = opened.outbox.head
-    again = await reopened(opened, open_outbox, layout, "store")
-    assert again.outbox.head.sled_id != before.sled_id
-    assert reasons(again) == [1, 2]
-
-
-async def test_renamed_with_events_that_a_gateway_may_have(layout: Layout, open_outbox: OpenOutbox) -> None:
-    opened = await open_outbox(layout)
-    await opened.outbox.expose()
     await record(opened, 1, 3)
     opened.outbox.acknowledge(1)
     await flushed(opened)
@@ -376,7 +383,6 @@ async def test_renamed_with_events_that_a_gateway_may_have(layout: Layout, open_
 
 async def test_a_project_that_was_moved_drains_first(layout: Layout, open_outbox: OpenOutbox) -> None:
     opened = await open_outbox(layout)
-    await opened.outbox.expose()
     await record(opened, 1, 2)
     before = opened.outbox.head
     await opened.outbox.stop()
@@ -390,18 +396,84 @@ async def test_a_project_that_was_moved_drains_first(layout: Layout, open_outbox
     )
 
 
-async def test_a_copy_leaves_to_the_original_what_is_unacknowledged(
+async def test_a_copy_delivers_what_it_inherited_under_the_originals_identity(
     layout: Layout, open_outbox: OpenOutbox
 ) -> None:
     opened = await open_outbox(layout)
-    await opened.outbox.expose()
     await record(opened, 1, 2)
     copy = await open_outbox(copied(layout, "copy"))
-    assert copy.outbox.head.sled_id != opened.outbox.head.sled_id
-    assert (copy.outbox.head.last_seq, copy.outbox.head.unacked) == (0, 0)
+    view = copy.outbox.view()
+    assert (view.sled_id, view.epoch, view.barrier) == (*identity(opened), 3)
     await record(copy, 3, 3)
+    await copy.outbox.open_epoch(3)
+    assert copy.outbox.head.sled_id != opened.outbox.head.sled_id
     assert reasons(copy) == [3]
     assert reasons(await reopened(opened, open_outbox, layout)) == [1, 2]
+
+
+async def test_a_copy_never_carries_over_what_is_the_originals(
+    layout: Layout, open_outbox: OpenOutbox
+) -> None:
+    # As when the old name is not admitted, or an older gateway knows no identities.
+    opened = await open_outbox(layout)
+    await record(opened, 1, 2)
+    copy = await open_outbox(copied(layout, "copy"), "other")
+    await record(copy, 3, 3)
+    await copy.outbox.open_epoch(copy.outbox.head.acked + 1)
+    assert (copy.outbox.head.project, reasons(copy)) == ("other", [3])
+
+
+async def test_a_project_that_was_moved_carries_over_what_its_old_name_cannot_deliver(
+    layout: Layout, open_outbox: OpenOutbox
+) -> None:
+    opened = await open_outbox(layout)
+    await record(opened, 1, 2)
+    await opened.outbox.stop()
+    elsewhere = Layout(layout.project_dir.rename(layout.project_dir.parent / "elsewhere"))
+    moved = await open_outbox(elsewhere, "other")
+    await moved.outbox.open_epoch(moved.outbox.head.acked + 1)
+    assert reasons(moved) == [1, 2]
+
+
+@pytest.mark.parametrize("set_aside", [False, True])
+async def test_a_receipt_names_the_identity_that_its_event_will_have(
+    layout: Layout, open_outbox: OpenOutbox, *, set_aside: bool
+) -> None:
+    opened = await open_outbox(layout)
+    await record(opened, 1, 3)
+    await opened.outbox.set_barrier(2, "conflict", set_aside=set_aside)
+    receipt = await opened.outbox.publish(blocked(4))
+    await opened.outbox.open_epoch(2 + set_aside)
+    assert (receipt.sled_id, receipt.epoch) == identity(opened)
+    assert receipt.seq == opened.outbox.head.last_seq == 3 - set_aside
+
+
+async def test_receipts_of_a_copy_and_after_a_restart_name_its_own_identity(
+    layout: Layout, open_outbox: OpenOutbox
+) -> None:
+    opened = await open_outbox(layout)
+    await record(opened, 1, 2)
+    elsewhere = copied(layout, "copy")
+    copy = await open_outbox(elsewhere)
+    first = await copy.outbox.publish(blocked(3))
+    copy = await reopened(copy, open_outbox, elsewhere)
+    second = await copy.outbox.publish(blocked(4))
+    await copy.outbox.open_epoch(3)
+    assert {(r.sled_id, r.epoch) for r in (first, second)} == {identity(copy)}
+    assert (first.seq, second.seq) == (1, 2)
+
+
+async def test_renamed_back_before_the_new_name_was_taken(layout: Layout, open_outbox: OpenOutbox) -> None:
+    opened = await open_outbox(layout)
+    await record(opened, 1, 2)
+    before = opened.outbox.head.sled_id
+    opened = await reopened(opened, open_outbox, layout, "store")
+    await record(opened, 3, 3)
+    opened = await reopened(opened, open_outbox, layout)
+    receipt = await opened.outbox.publish(blocked(4))
+    await opened.outbox.open_epoch(3)
+    assert opened.outbox.head.sled_id == before
+    assert ((receipt.sled_id, receipt.epoch), receipt.seq) == (identity(opened), 2)
 
 
 async def test_a_second_name_of_the_same_directory_is_no_move(

@@ -3,19 +3,24 @@ from __future__ import annotations
 import asyncio
 import logging
 import shutil
+import time
 from contextlib import asynccontextmanager
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+import aiohttp
 import pytest
 from aiohttp import web
 
 from huskies import limits
 from huskies.errors import ConfigError
 from huskies.events.model import RateLimitWarning, StoryBlocked
+from huskies.protocol.sled import SledSession
 from huskies.sled.layout import Layout
 from huskies.sled.relay import Relay
 from huskies.sled.relay_connect import Connector, clean
 from huskies.sled.scan import Changes, SeenStory
+from huskies.sled.sockets import close_socket
 from huskies.sled.story_file import StoryContent
 
 if TYPE_CHECKING:
@@ -42,8 +47,10 @@ def reasons(events: list[dict[str, Any]]) -> list[int]:
 
 
 @asynccontextmanager
-async def relaying(opened: Opened, url: str, sled_token: str | None = None) -> AsyncIterator[Relay]:
-    relay = Relay(Connector(url, sled_token), opened.outbox, chance=lambda: 0.0)
+async def relaying(
+    opened: Opened, url: str, sled_token: str | None = None, *, clock: Callable[[], float] = time.monotonic
+) -> AsyncIterator[Relay]:
+    relay = Relay(Connector(url, sled_token), opened.outbox, chance=lambda: 0.0, clock=clock)
     task = asyncio.create_task(relay.run())
     try:
         yield relay
@@ -114,6 +121,19 @@ async def test_the_snapshot_follows_the_events_and_comes_again(
     }
 
 
+async def test_a_story_that_vanishes_brings_the_snapshot_again(
+    layout: Layout, open_outbox: OpenOutbox, peer: Peer, eventually: Eventually
+) -> None:
+    opened = await open_outbox(layout)
+    story = SeenStory(story_id="t", stage="3_qa", content=StoryContent())
+    await opened.outbox.record_changes(Changes(seen=[story], unsaid=True))
+    async with relaying(opened, peer.url):
+        await eventually(lambda: len(peer.snapshots) == 1)
+        await opened.outbox.record_changes(Changes(gone=["t"]))
+        await eventually(lambda: len(peer.snapshots) == 2)
+    assert [len(snapshot["stories"]) for snapshot in peer.snapshots] == [1, 0]
+
+
 async def test_a_snapshot_leaves_out_what_does_not_fit(
     layout: Layout,
     open_outbox: OpenOutbox,
@@ -137,7 +157,11 @@ async def test_a_snapshot_leaves_out_what_does_not_fit(
 
 
 async def test_an_invalid_event_is_set_aside_and_holds_up_nothing(
-    layout: Layout, open_outbox: OpenOutbox, peer: Peer, eventually: Eventually
+    layout: Layout,
+    open_outbox: OpenOutbox,
+    peer: Peer,
+    eventually: Eventually,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     def refuse(first: int, events: list[dict[str, Any]]) -> dict[str, Any] | None:
         for seq, event in enumerate(events, first):
@@ -152,6 +176,29 @@ async def test_an_invalid_event_is_set_aside_and_holds_up_nothing(
         await eventually(lambda: opened.outbox.set_aside_count == 1 and opened.outbox.head.unacked == 0)
     assert reasons(peer.events()) == [1, 2, 4, 5]
     assert peer.hellos[-1]["previous"] == [{"epoch": peer.hellos[0]["epoch"], "last_seq": 3}]
+    assert "Event 3 is set aside: the gateway refused: invalid: I do not like 3" in caplog.text
+
+
+async def test_a_conflict_is_reported_and_begins_an_epoch(
+    layout: Layout,
+    open_outbox: OpenOutbox,
+    peer: Peer,
+    eventually: Eventually,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    opened = await open_outbox(layout)
+    await record(opened, 1, 3)
+    before = opened.outbox.head
+    first, _, _ = opened.held()
+    other = {**first, "reason": "99"}
+    peer.log[before.sled_id, before.epoch] = [first, other]
+    async with relaying(opened, peer.url):
+        await eventually(drained(opened))
+    assert [reasons(events) for events in peer.log.values()] == [[1, 99], [2, 3]]
+    assert peer.hellos[-1]["sled_id"] == before.sled_id
+    assert peer.hellos[-1]["previous"] == [{"epoch": before.epoch, "last_seq": 1}]
+    assert "Nothing from event 2 on belongs to this epoch: the gateway refused: conflict" in caplog.text
+    assert "A new epoch begins" in caplog.text
 
 
 async def test_a_restored_outbox_begins_an_epoch(
@@ -228,7 +275,6 @@ async def test_a_renamed_project_whose_old_name_is_not_admitted(
     layout: Layout, open_outbox: OpenOutbox, peer: Peer, eventually: Eventually, where: str
 ) -> None:
     opened = await open_outbox(layout)
-    await opened.outbox.expose()
     await record(opened, 1, 2)
     await opened.outbox.stop()
     opened = await open_outbox(layout, "store")
@@ -266,6 +312,116 @@ async def test_an_identity_used_twice_is_said_and_backed_off_from(
     async with relaying(opened, peer.url) as relay:
         await eventually(lambda: "used twice" in caplog.text)
         assert relay._backoff._failures >= 2
+
+
+# --- time ------------------------------------------------------------------------------------------
+
+
+class Clock:
+    """What the sessions take for the time, and when they heard a ping or pong."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.heard: list[float] = []
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """A clock that a test moves; sessions look at it a hundred times a second."""
+    clock = Clock()
+    heard = SledSession.heard
+
+    def noted(session: SledSession, now: float) -> None:
+        clock.heard.append(now)
+        heard(session, now)
+
+    monkeypatch.setattr(SledSession, "heard", noted)
+    monkeypatch.setattr("huskies.sled.relay_v2._TICK", 0.01)
+    return clock
+
+
+@pytest.mark.parametrize("answers", [True, False])
+async def test_a_gateway_that_answers_no_ping_is_left(
+    layout: Layout,
+    open_outbox: OpenOutbox,
+    peer: Peer,
+    eventually: Eventually,
+    clock: Clock,
+    *,
+    answers: bool,
+) -> None:
+    peer.answers_pings = answers
+    opened = await open_outbox(layout)
+    async with relaying(opened, peer.url, clock=lambda: clock.now):
+        await eventually(lambda: peer.snapshots)
+        clock.now = 15.0
+        await eventually(lambda: peer.pings == 1 and (clock.heard or not answers))
+        clock.now = 46.0
+        await eventually(lambda: peer.pings == 2 or len(peer.hellos) == 2)
+    assert clock.heard[:1] == [15.0] * answers
+    assert len(peer.hellos) == (1 if answers else 2)
+
+
+async def test_a_ping_of_the_gateway_is_answered_and_heard(
+    layout: Layout, open_outbox: OpenOutbox, peer: Peer, eventually: Eventually, clock: Clock
+) -> None:
+    opened = await open_outbox(layout)
+    async with relaying(opened, peer.url, clock=lambda: clock.now):
+        await eventually(lambda: peer.snapshots)
+        clock.now = 7.0
+        await peer.sockets[0].ping(b"there?")
+        await eventually(lambda: peer.pongs == [b"there?"])
+    assert clock.heard == [7.0]
+
+
+async def test_a_gateway_that_acknowledges_nothing_is_left_and_sent_everything_again(
+    layout: Layout, open_outbox: OpenOutbox, peer: Peer, eventually: Eventually, clock: Clock
+) -> None:
+    peer.acks = False
+    opened = await open_outbox(layout)
+    await record(opened, 1, 2)
+    async with relaying(opened, peer.url, clock=lambda: clock.now):
+        await eventually(lambda: len(peer.events()) == 2)
+        peer.acks = True
+        clock.now = 31.0
+        await eventually(drained(opened))
+    assert len(peer.hellos) == 2
+    assert reasons(peer.events()) == [1, 2]
+
+
+async def test_a_binary_frame_ends_the_session_with_1003(
+    layout: Layout, open_outbox: OpenOutbox, peer: Peer, eventually: Eventually
+) -> None:
+    opened = await open_outbox(layout)
+    async with relaying(opened, peer.url):
+        await eventually(lambda: peer.snapshots)
+        await peer.sockets[0].send_bytes(b'{"type":"ack","seq":1}')
+        await eventually(lambda: len(peer.hellos) == 2)
+    assert peer.sockets[0].close_code == 1003
+
+
+async def test_a_close_that_is_not_answered_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "CLOSE_LIMIT", 0.05)
+    done = asyncio.Event()
+
+    async def read_nothing(request: web.Request) -> web.WebSocketResponse:
+        socket = web.WebSocketResponse()
+        await socket.prepare(request)
+        await done.wait()
+        return socket
+
+    app = web.Application()
+    app.router.add_get("/", read_nothing)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    async with aiohttp.ClientSession() as session:
+        url = f"http://127.0.0.1:{runner.addresses[0][1]}/"
+        socket = await session.ws_connect(url, timeout=aiohttp.ClientWSTimeout(ws_close=60))
+        async with asyncio.timeout(5):
+            await close_socket(socket, 1001, "")
+    done.set()
+    await runner.cleanup()
 
 
 # --- reaching the gateway --------------------------------------------------------------------------
@@ -410,6 +566,95 @@ def test_one_gateway_in_several_spellings(url: str) -> None:
     assert Connector(url, None).url == "http://gateway:3000/base"
 
 
+@pytest.mark.parametrize(
+    ("url", "token_url", "push_url"),
+    [
+        ("http://gateway/base/", "http://gateway/base", "ws://gateway/base"),
+        ("https://gateway", "https://gateway", "wss://gateway"),
+        ("ws://gateway:1", "http://gateway:1", "ws://gateway:1"),
+        ("wss://gateway/base", "https://gateway/base", "wss://gateway/base"),
+    ],
+)
+def test_each_request_gets_the_scheme_it_needs(url: str, token_url: str, push_url: str) -> None:
+    connector = Connector(url, None)
+    assert (connector._http, connector._ws) == (token_url, push_url)
+
+
+@pytest.mark.parametrize(
+    ("step", "speaks_v2"), [("token", True), ("token", False), ("hello", True)], ids=["v2", "v1", "refused"]
+)
+async def test_delays_double_until_a_session_was_accepted(
+    layout: Layout,
+    open_outbox: OpenOutbox,
+    peer: Peer,
+    eventually: Eventually,
+    monkeypatch: pytest.MonkeyPatch,
+    step: str,
+    *,
+    speaks_v2: bool,
+) -> None:
+    slept: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        await asyncio.sleep(0)
+
+    monkeypatch.setattr("huskies.sled.relay.asyncio", SimpleNamespace(sleep=sleep))
+    opened = await open_outbox(layout)
+    if step == "token":
+        peer.on_token = lambda _: web.Response(status=503)
+    else:
+        peer.on_hello = lambda _: {"type": "refused", "code": "draining"}
+    async with relaying(opened, peer.url) as relay:
+        await eventually(lambda: len(slept) >= 3)
+        peer.on_token, peer.on_hello = None, lambda _: None
+        peer.speaks_v2 = speaks_v2
+        await eventually(lambda: relay.status.state == "connected")
+        failed = len(slept)
+        await peer.sockets[-1].close()
+        await eventually(lambda: len(slept) > failed)
+    first = slept[0]
+    assert slept[:3] == pytest.approx([first, 2 * first, 4 * first])
+    assert slept[failed] == first
+
+
+async def test_sleds_do_not_return_together(layout: Layout, open_outbox: OpenOutbox) -> None:
+    relay = Relay(Connector("http://gateway", None), (await open_outbox(layout)).outbox)
+    chances = [relay._chance() for _ in range(1_000)]
+    assert len(set(chances)) > 900
+    assert 0 <= min(chances) < 0.1
+    assert 0.9 < max(chances) < 1
+
+
+@pytest.mark.parametrize("answers_token", [False, True])
+async def test_a_gateway_that_does_not_answer_is_tried_again(
+    layout: Layout,
+    open_outbox: OpenOutbox,
+    eventually: Eventually,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    answers_token: bool,
+) -> None:
+    monkeypatch.setattr(limits, "GREETING_LIMIT", 0.2)
+    asked: list[bytes] = []
+    methods = {b"POST", b"GET"} if answers_token else {b"POST"}
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append(await reader.readline())
+        if answers_token and asked[-1].startswith(b"POST"):
+            writer.write(b'HTTP/1.1 200 OK\r\nContent-Length: 13\r\n\r\n{"token":"t"}')
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    opened = await open_outbox(layout)
+    async with relaying(opened, url) as relay:
+        await eventually(lambda: len(asked) >= 3 and {line.split()[0] for line in asked} == methods)
+        assert "did not answer" in str(relay.status.last_error)
+    server.close()
+
+
 def test_a_sled_token_that_cannot_be_sent() -> None:
     with pytest.raises(ConfigError, match="sled_token"):
         Connector("http://gateway", "secret\n")
@@ -443,6 +688,32 @@ async def test_an_older_gateway_is_spoken_to_in_v1(
     assert reasons(peer.v1_frames) == list(range(1, 43))
     assert opened.outbox.head.unacked == 0
     assert caplog.text.count("does not speak v2") == 1
+
+
+async def test_an_older_gateway_that_stopped_answering_pings_is_left(
+    layout: Layout,
+    open_outbox: OpenOutbox,
+    peer: Peer,
+    eventually: Eventually,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(limits, "PING_INTERVAL", 0.01)
+    now = 0.0
+    peer.speaks_v2 = False
+    opened = await open_outbox(layout)
+    async with relaying(opened, peer.url, clock=lambda: now):
+        await eventually(lambda: peer.pings >= 2)
+        await peer.sockets[0].ping(b"there?")
+        await eventually(lambda: peer.pongs == [b"there?"])
+        peer.answers_pings = False
+
+        def left() -> bool:
+            # Again and again: an answer may still have been on its way.
+            nonlocal now
+            now += 46.0
+            return len(peer.sockets) >= 2
+
+        await eventually(left)
 
 
 async def test_an_event_is_marked_as_sent_before_its_frame_is_written(
@@ -515,7 +786,6 @@ async def test_a_project_renamed_beside_an_older_gateway(
 ) -> None:
     peer.speaks_v2 = False
     opened = await open_outbox(layout)
-    await opened.outbox.expose()
     await record(opened, 1, 2)
     await opened.outbox.stop()
     opened = await open_outbox(layout, "store")

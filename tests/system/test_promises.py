@@ -270,6 +270,33 @@ def test_a_copied_project_and_a_restored_outbox_never_reuse_an_identity(tmp_path
     assert restored["epoch"] != first["epoch"]
 
 
+@pytest.mark.parametrize("fate", ["stays", "moved", "deleted"])
+def test_a_copy_and_its_original_tell_once_what_they_share(tmp_path: Path, fate: str) -> None:
+    original = make_project(tmp_path / "shop")
+    with running("sled", str(original), "--port", "0") as sled:
+        api = sled.find(r"answers at (http://127\.0\.0\.1:\d+)")[1]
+        emit(original, "blocked", "42_story_login", "before the copy")
+        until(lambda: len(get(f"{api}/api/events?since=0")) == 1, "it is recorded")
+        assert sled.terminate() == 0
+    copy = tmp_path / "copy"
+    shutil.copytree(original, copy)
+    projects = {"stays": [copy, original], "moved": [copy, tmp_path / "moved"], "deleted": [copy]}[fate]
+    if fate == "moved":
+        original.rename(tmp_path / "moved")
+    elif fate == "deleted":
+        shutil.rmtree(original)
+    with running("gateway", "--port", "0", "--data-dir", str(tmp_path / "data")) as gateway:
+        url = gateway_url(gateway)
+        for project in projects:
+            with running("sled", str(project), "--gateway-url", url, "--port", "0") as sled:
+                emit(project, "blocked", "42_story_login", f"in {project.name}")
+                said = f"in {project.name}"
+                until(lambda: said in [event["event"]["reason"] for event in whole_log(url)], said)  # noqa: B023 - called before the next
+        told = [(event["project"], event["event"]["reason"]) for event in whole_log(url)]
+    expected = [("shop", "before the copy"), *((project.name, f"in {project.name}") for project in projects)]
+    assert told == expected
+
+
 def test_what_was_emitted_and_then_copied_is_told_by_the_original_alone(tmp_path: Path) -> None:
     original = make_project(tmp_path / "a" / "shop")
     data = str(tmp_path / "data")

@@ -69,10 +69,11 @@ class Keyring:
                 return path.name.removesuffix(_SUFFIX)
         return None
 
-    def keep_only(self, sled_id: str) -> None:
-        """Remove what is not the current key, as far as that can be done now."""
+    def keep_only(self, *sled_ids: str) -> None:
+        """Remove what is not a key of these, as far as that can be done now."""
+        keep = {self._path(sled_id) for sled_id in sled_ids}
         for path in self._directory.iterdir():
-            if path != self._path(sled_id):
+            if path not in keep:
                 path.unlink(missing_ok=True)
 
     def _path(self, sled_id: str) -> Path:

@@ -21,8 +21,7 @@ from huskies.storage.sqlite import open_reader
 _log = logging.getLogger("huskies.sled")
 
 _WHEN: Final = {
-    Step.LEAVE_BEHIND: "and leaves to the original what waits for an ack",
-    Step.CARRY_OVER: "which take over what waits for an ack",
+    Step.BEGIN_ANEW: "now",
     Step.DRAIN_FIRST: "once what was recorded until now is delivered",
 }
 
@@ -44,7 +43,7 @@ def open_store(
         store.close()
         raise
     with contextlib.suppress(OSError):
-        keyring.keep_only(store.head.sled_id)
+        keyring.keep_only(store.head.sled_id, store.head.next_sled_id)
     return store, identity
 
 
@@ -68,12 +67,16 @@ def _settle(
         return found
     head = store.head
     recorded = Identity(head.project, head.place)
-    step = _next_step(head, recorded, found, layout)
+    same_directory = _is_same_directory(Path(recorded.place), layout.project_dir)
+    step = decide(recorded, found, same_directory=same_directory, unacked=head.unacked)
     if not _key_is_usable(keyring, head.sled_id):
         # Without its key nothing can be said under the old identity any more.
         _log.warning("The sled's key is lost; it gets a new one.", extra={"project": found.project})
-        step = Step.CARRY_OVER
+        store.open_epoch(head.acked + 1, new_epoch(), found, keyring.create(found.project, found.place))
+        return found
     if step is Step.KEEP:
+        if head.next_sled_id:  # renamed back before the new name was taken
+            store.foresee("", new_epoch(), head.inherited)
         return recorded
     _log.warning(
         "This project was %s at %s; it gets a new key and epoch %s.",
@@ -82,27 +85,25 @@ def _settle(
         _WHEN[step],
         extra={"project": found.project},
     )
-    if step is Step.DRAIN_FIRST:
-        if head.barrier is None:
-            store.set_barrier(head.last_seq + 1, "the project was moved or renamed", set_aside=False)
-        return found
-    if step is Step.LEAVE_BEHIND and (left := spool.remove_those_of(layout, recorded.place)):
-        _log.info("%d emitted events are left to the original.", left, extra={"project": found.project})
-    carry_from = head.last_seq + 1 if step is Step.LEAVE_BEHIND else head.acked + 1
-    store.open_epoch(carry_from, new_epoch(), found, keyring.create(found.project, found.place))
+    inherited = _inherit(layout, head, same_directory=same_directory)
+    sled_id = keyring.find(found.project, found.place) or keyring.create(found.project, found.place)
+    if sled_id != head.next_sled_id:
+        store.foresee(sled_id, new_epoch(), inherited)
+    if step is Step.BEGIN_ANEW:
+        store.open_epoch(head.last_seq + 1, store.head.next_epoch, found, sled_id)
+    elif head.barrier is None:
+        reason = "the project was moved, copied or renamed"
+        store.set_barrier(head.last_seq + 1, store.head.next_epoch, reason, set_aside=False)
     return found
 
 
-def _next_step(head: Head, recorded: Identity, found: Identity, layout: Layout) -> Step:
-    original = Path(recorded.place)
-    return decide(
-        recorded,
-        found,
-        same_directory=_is_same_directory(original, layout.project_dir),
-        original_exists=_holds_key(original, head.sled_id),
-        unacked=head.unacked,
-        exposed=head.exposed,
-    )
+def _inherit(layout: Layout, head: Head, *, same_directory: bool) -> int:
+    """Through which seq the outbox of a copy holds what is the original's to tell; 0 for no copy."""
+    if same_directory or not _holds_key(Path(head.place), head.sled_id):
+        return 0
+    if left := spool.remove_those_of(layout, head.place):
+        _log.info("%d emitted events are left to the original.", left, extra={"project": head.project})
+    return head.last_seq
 
 
 def _is_same_directory(one: Path, other: Path) -> bool:

@@ -188,7 +188,7 @@ class Outbox:
         return self._read(lambda reader: schema.read_view(reader, self.head))
 
     def read(self, first_seq: int, count: int) -> list[tuple[bytes, bool]]:
-        """Events from `first_seq` on as (json, whether v1 knows the kind), at least one and at most a frame's.
+        """Events from `first_seq` on as (json, whether v1 knows the kind): at least one, at most a frame.
 
         What is committed is read, also where `head` does not tell of it yet: a snapshot may have. Raises
         `StoreError` where the first of them is not there.
@@ -217,7 +217,8 @@ class Outbox:
 
     async def set_barrier(self, seq: int, reason: str, *, set_aside: bool) -> None:
         """Nothing from `seq` on may be sent in this epoch."""
-        await self._submit(lambda store: store.set_barrier(seq, reason, set_aside=set_aside))
+        next_epoch = self._new_epoch()
+        await self._submit(lambda store: store.set_barrier(seq, next_epoch, reason, set_aside=set_aside))
 
     async def open_epoch(self, carry_from: int) -> None:
         """Begin an epoch that carries over what is held from `carry_from` on.
@@ -225,27 +226,15 @@ class Outbox:
         A project that was moved or renamed takes its new key and name with it.
         """
         before = self.head
-        sled_id = before.sled_id
-        if self.identity_pending:
-            sled_id = await asyncio.to_thread(
-                self._keyring.create, self._identity.project, self._identity.place
-            )
-        epoch = self._new_epoch()
+        sled_id = before.next_sled_id if self.identity_pending else before.sled_id
+        epoch = before.next_epoch or self._new_epoch()
 
-        def run(store: OutboxStore) -> int:
-            aside = store.head.barrier_set_aside and store.head.barrier == carry_from - 1
-            store.open_epoch(carry_from, epoch, self._identity, sled_id)
-            return int(aside)
-
-        self.set_aside_count += await self._submit(run)
+        self.set_aside_count += await self._submit(
+            lambda store: store.open_epoch(carry_from, epoch, self._identity, sled_id)
+        )
         if sled_id != before.sled_id:
             with contextlib.suppress(OSError):
                 await asyncio.to_thread(self._keyring.keep_only, sled_id)
-
-    async def expose(self) -> None:
-        """From now on events of this epoch may have been sent; durable before the first is."""
-        if not self.head.exposed:
-            await self._submit(lambda store: store.expose())
 
     async def mark_sent_v1(self, seq: int) -> None:
         """Everything up to `seq` is about to be sent on v1, once."""
@@ -290,7 +279,8 @@ class Outbox:
         keep = {id(entry) for entry in relayed}
         for entry in entries:
             held = id(entry) in keep
-            receipts.append(Receipt(sled_id=head.sled_id, epoch=head.epoch, seq=seq if held else None))
+            sled_id, epoch, delivered_seq = head.identity_of(seq)
+            receipts.append(Receipt(sled_id=sled_id, epoch=epoch, seq=delivered_seq if held else None))
             seq += held
         return receipts
 

@@ -26,7 +26,8 @@ SCHEMA: Final = """
 CREATE TABLE head (id INTEGER PRIMARY KEY CHECK (id = 1), sled_id TEXT NOT NULL, project TEXT NOT NULL,
                    place TEXT NOT NULL, epoch TEXT NOT NULL, base INTEGER NOT NULL, last_seq INTEGER NOT NULL,
                    acked INTEGER NOT NULL, barrier INTEGER, barrier_set_aside INTEGER NOT NULL,
-                   barrier_reason TEXT NOT NULL, exposed INTEGER NOT NULL, spoke_v1 INTEGER NOT NULL);
+                   barrier_reason TEXT NOT NULL, inherited INTEGER NOT NULL, next_sled_id TEXT NOT NULL,
+                   next_epoch TEXT NOT NULL, spoke_v1 INTEGER NOT NULL);
 CREATE TABLE events (position INTEGER PRIMARY KEY, timestamp_ms INTEGER NOT NULL, stored INTEGER NOT NULL,
                      json BLOB NOT NULL);
 CREATE INDEX events_by_time ON events (timestamp_ms);
@@ -46,8 +47,9 @@ CREATE TABLE v2_gateways (url TEXT PRIMARY KEY) WITHOUT ROWID
 class Head(msgspec.Struct, frozen=True, kw_only=True):
     """Where the outbox stands.
 
-    `exposed`: something of this epoch may have been sent on v2. `spoke_v1`: what is acked may have been
-    sent on v1 alone, where nothing is acknowledged.
+    `barrier`: nothing from this seq on may be sent in this epoch; `next_sled_id` (empty: the same) and
+    `next_epoch` are what comes after it. `inherited`: a copy never carries over what it holds up to this seq.
+    `spoke_v1`: what is acked may have been sent on v1 alone, where nothing is acknowledged.
     """
 
     sled_id: str
@@ -60,13 +62,24 @@ class Head(msgspec.Struct, frozen=True, kw_only=True):
     barrier: int | None = None
     barrier_set_aside: bool = False
     barrier_reason: str = ""
-    exposed: bool = False
+    inherited: int = 0
+    next_sled_id: str = ""
+    next_epoch: str = ""
     spoke_v1: bool = False
 
     @property
     def unacked(self) -> int:
         """How many events wait for an ack."""
         return self.last_seq - self.acked
+
+    def identity_of(self, seq: int) -> tuple[str, str, int]:
+        """The (sled_id, epoch, seq) under which the event `seq` of this epoch will be delivered."""
+        if self.barrier is None:
+            return self.sled_id, self.epoch, seq
+        last_kept = max(self.barrier - 1 + self.barrier_set_aside, self.inherited)
+        if seq <= last_kept:
+            return self.sled_id, self.epoch, seq
+        return self.next_sled_id or self.sled_id, self.next_epoch, seq - last_kept
 
 
 _HEAD: Final = ", ".join(Head.__struct_fields__)

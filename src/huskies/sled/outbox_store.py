@@ -89,14 +89,17 @@ class OutboxStore:
         """Say whose outbox this is."""
         self._head = schema.Head(sled_id=sled_id, project=identity.project, place=identity.place, epoch=epoch)
 
-    def open_epoch(self, carry_from: int, epoch: str, identity: Identity, sled_id: str) -> None:
+    def open_epoch(self, carry_from: int, epoch: str, identity: Identity, sled_id: str) -> bool:
         """Begin an epoch that carries over what is held from `carry_from` on, numbered from 1.
 
-        Nothing of it is acknowledged, also where it was in the old epoch.
+        Nothing of it is acknowledged, also where it was in the old epoch. What a copy holds of its original
+        is never carried over. Returns whether an event was set aside.
         """
         head = self.head
-        if head.barrier is not None and head.barrier_set_aside and carry_from == head.barrier + 1:
-            self._set_aside(head, head.barrier)
+        carry_from = max(carry_from, head.inherited + 1)
+        sets_aside = head.barrier is not None and head.barrier_set_aside and carry_from == head.barrier + 1
+        if sets_aside:
+            self._set_aside(head, carry_from - 1)
         self._connection.execute(
             "INSERT INTO previous_epochs (sled_id, epoch, last_seq) VALUES (?, ?, ?)",
             (head.sled_id, head.epoch, carry_from - 1),
@@ -113,14 +116,23 @@ class OutboxStore:
             base=head.base + carry_from - 1,
             last_seq=head.last_seq - carry_from + 1,
         )
+        return sets_aside
 
-    def set_barrier(self, seq: int, reason: str, *, set_aside: bool) -> None:
-        """Nothing from `seq` on may be sent in this epoch."""
-        self._update(barrier=seq, barrier_set_aside=set_aside, barrier_reason=reason)
+    def set_barrier(self, seq: int, next_epoch: str, reason: str, *, set_aside: bool) -> None:
+        """Nothing from `seq` on may be sent in this epoch.
 
-    def expose(self) -> None:
-        """From now on events of this epoch may have been sent."""
-        self._update(exposed=True)
+        `next_epoch` comes after it, unless one is already foreseen.
+        """
+        self._update(
+            barrier=seq,
+            barrier_set_aside=set_aside,
+            barrier_reason=reason,
+            next_epoch=self.head.next_epoch or next_epoch,
+        )
+
+    def foresee(self, sled_id: str, epoch: str, inherited: int) -> None:
+        """The next epoch, under another key; what is held up to `inherited` is not carried over into it."""
+        self._update(next_sled_id=sled_id, next_epoch=epoch, inherited=max(inherited, self.head.inherited))
 
     def remember_v2(self, gateway_url: str) -> None:
         """The gateway at this URL has spoken v2."""

@@ -104,7 +104,6 @@ class Relay:
                 await outbox.open_epoch(outbox.head.acked + 1)
                 if outbox.head.project != project:
                     raise AttemptError(_NEW_NAME)
-            await outbox.expose()
             self._status.protocol = "v2"
             return await V2Session(socket, outbox, clock=self._clock, accepted=self._connected).run()
         finally:
