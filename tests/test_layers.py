@@ -24,6 +24,8 @@ WORLDLY = {
     "random", "secrets", "select", "signal", "socket", "sqlite3", "subprocess", "threading", "time", "uuid",
     "watchfiles",
 }  # fmt: skip
+# What Python has on POSIX alone.
+POSIX_ALONE = {"fcntl", "grp", "posix", "pty", "pwd", "resource", "syslog", "termios", "tty"}
 # The path of an event: what stands later may know what stands earlier, never the other way round.
 ORDER = ["events", "protocol", "storage", "sled", "gateway", "cli"]
 
@@ -60,3 +62,11 @@ def test_no_package_knows_what_stands_later_on_the_path(package: str) -> None:
     for path in (SOURCE / package).glob("*.py"):
         known = {".".join(name.split(".")[:2]) for name in imports(path)}
         assert not known & later, f"{path.name} imports {known & later}"
+
+
+@pytest.mark.parametrize("path", sorted(SOURCE.rglob("*.py")), ids=lambda path: str(path.relative_to(SOURCE)))
+def test_nothing_bars_windows_at_once(path: Path) -> None:
+    known = {name.partition(".")[0] for name in imports(path)}
+    assert not known & POSIX_ALONE
+    # Its use elsewhere would make it more than an option.
+    assert "uvloop" not in known or path == SOURCE / "cli" / "runtime.py"

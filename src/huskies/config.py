@@ -20,6 +20,7 @@ from msgspec import Meta
 
 from huskies.errors import ConfigError
 from huskies.events.names import is_project_name, make_project_name
+from huskies.events.words import TOML_TYPES, in_words
 from huskies.limits import PROJECT_NAME_MAX
 from huskies.logs import register_secret
 
@@ -301,7 +302,7 @@ def _explain(message: str, data: dict[str, Any], shape: type[object]) -> tuple[s
         keys.append(problem.split("`")[1])
         kind = ProjectEntry if keys[0] == "projects" and len(keys) > 1 else shape
         return _dotted(*keys), f"unknown key; expected one of {', '.join(_fields(kind))}"
-    return _dotted(*keys), _in_words(problem)
+    return _dotted(*keys), in_words(problem, TOML_TYPES)
 
 
 def _culprit(table: str, data: dict[str, Any], shape: type[object]) -> str:
@@ -317,15 +318,6 @@ def _culprit(table: str, data: dict[str, Any], shape: type[object]) -> str:
 def _fields(kind: type[object]) -> tuple[str, ...]:
     names: tuple[str, ...] = getattr(kind, "__struct_fields__", ())
     return names
-
-
-def _in_words(problem: str) -> str:
-    """Say `Expected `int | null`, got `str`` in the words of TOML, which has no null."""
-    words = {" | null": "", "`object`": "a table", "`bool`": "true or false", "`str`": "a text"}
-    words |= {"`int`": "a whole number", "`float`": "a decimal number", "`array`": "a list"}
-    for theirs, ours in words.items():
-        problem = problem.replace(theirs, ours)
-    return problem[0].lower() + problem[1:]
 
 
 def _dotted(*keys: str) -> str:

@@ -72,8 +72,9 @@ def test_the_project_may_be_named_before_or_after_or_by_the_variable(
     huskies("emit", "blocked", "1", "by the variable")
     huskies("emit", "-C", other, "blocked", "1", "before")
     huskies("emit", "blocked", "1", "after", "-C", other)
+    huskies("emit", "-C", project, "blocked", "1", "after wins", "-C", other)
     assert [event["reason"] for event in spooled(project)] == ["by the variable"]
-    assert [event["reason"] for event in spooled(other)] == ["before", "after"]
+    assert [event["reason"] for event in spooled(other)] == ["before", "after", "after wins"]
 
 
 def test_the_variable_that_names_a_project_names_no_story(
@@ -82,6 +83,17 @@ def test_the_variable_that_names_a_project_names_no_story(
     monkeypatch.setenv("HUSKIES_NAME", "web-shop")
     huskies("emit", "-C", project, "blocked", "1", "x")
     assert spooled(project)[0]["story_name"] == ""
+    explained = " ".join(huskies("emit", "blocked", "--help").stdout.split())
+    assert "HUSKIES_NAME is the project's, and not used here. [env var: HUSKIES_STORY_NAME]" in explained
+
+
+def test_the_storys_name_has_a_variable_of_its_own(
+    huskies: Run, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HUSKIES_STORY_NAME", "Login")
+    huskies("emit", "-C", project, "blocked", "1", "x")
+    huskies("emit", "-C", project, "blocked", "1", "x", "--name", "Log in")
+    assert [event["story_name"] for event in spooled(project)] == ["Login", "Log in"]
 
 
 @pytest.mark.parametrize(
@@ -91,8 +103,11 @@ def test_the_variable_that_names_a_project_names_no_story(
             ("stage-transition", "1", "qa", "review"),
             f"'TO': 'review' is none of {STAGES} (the number may be left out)",
         ),
-        (("blocked", "x" * 257, "why"), "Expected `str` of length <= 256"),
-        (("blocked", "", "why"), "Expected `str` of length >= 1"),
+        (
+            ("blocked", "x" * 257, "why"),
+            "not a valid event: story_id: expected a text of at most 256 characters",
+        ),
+        (("blocked", "", "why"), "not a valid event: story_id: expected a text that is not empty"),
         (("blocked", "caf\udce9", "why"), "surrogates not allowed"),
         (
             ("rate-limit", "1", "coder", "--reset-at", "soon"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -167,3 +168,12 @@ def test_status_says_what_it_met(
     outcome = huskies("status", "--gateway-url", script.url)
     assert outcome.status == 1
     assert outcome.stderr.replace(script.url, "URL") == f"huskies: {problem}\n"
+
+
+def test_status_prints_one_object_a_line_however_it_came(
+    huskies: Run, script: Script, answers: list[Answer]
+) -> None:
+    answers.append(Answer(b'{\n  "projects": [\n    {\n "name": "a"},\n  {"name":\n"b"}\n]\n}\n'))
+    outcome = huskies("status", "--gateway-url", script.url, "--json")
+    assert outcome.status == 0
+    assert [json.loads(line)["name"] for line in outcome.stdout.splitlines()] == ["a", "b"]

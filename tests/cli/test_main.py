@@ -1,18 +1,20 @@
 from __future__ import annotations
 
+import inspect
 import os
 import re
 import shlex
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 import pytest
 
-from huskies.cli import main
+from huskies.cli import client, main, runtime
 from huskies.cli.options import Setting
 from huskies.config import environment_name
 
@@ -66,12 +68,11 @@ def test_every_example_of_a_help_text_is_understood(example: str) -> None:
 @pytest.mark.parametrize(("name", "command"), COMMANDS)
 def test_every_flag_has_the_variable_of_its_name(name: str, command: click.Command) -> None:
     for parameter in command.params:
-        if isinstance(parameter, Setting):
+        if isinstance(parameter, click.Option):
+            assert isinstance(parameter, Setting)
             flag = next(flag for flag in parameter.opts if flag.startswith("--"))
             assert parameter.envvar == environment_name(flag)
-        elif isinstance(parameter, click.Option):
-            # `emit -C DIR blocked` and `emit blocked -C DIR` share the variable of the former.
-            assert (name.split(maxsplit=1)[0], parameter.name) == ("emit", "own_project_dir")
+            assert environment_name(flag) in command.get_help(click.Context(command, info_name=name))
 
 
 def test_an_unknown_command_is_a_usage_error(huskies: Run) -> None:
@@ -162,6 +163,126 @@ def test_a_bad_variable_is_named(
     outcome = huskies("gateway")
     assert outcome.status == 2
     assert complaint in outcome.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("gateway", "--data-dir", ""),
+        ("up", "--data-dir", ""),
+        ("up", ""),
+        ("sled", ""),
+        ("init", ""),
+        ("token", "list", "--data-dir", ""),
+        ("emit", "-C", "", "blocked", "1", "x"),
+        ("emit", "blocked", "1", "x", "-C", ""),
+    ],
+    ids=" ".join,
+)
+def test_an_empty_directory_is_not_the_current_one(
+    huskies: Run, project: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]
+) -> None:
+    monkeypatch.chdir(project)
+    outcome = huskies(*arguments)
+    assert (outcome.status, outcome.stdout) == (2, "")
+    [line] = outcome.stderr.splitlines()
+    assert "expected a directory, got an empty text; name one, or leave it out" in line
+    assert list(project.iterdir()) == [project / ".huskies"]
+
+
+@pytest.mark.parametrize("variable", [None, ""])
+def test_the_data_directory_is_where_the_platform_has_it(
+    huskies: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str | None
+) -> None:
+    if variable is not None:
+        # Set but empty is not set.
+        monkeypatch.setenv("HUSKIES_DATA_DIR", variable)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("LOCALAPPDATA", str(tmp_path))
+    monkeypatch.delenv("XDG_DATA_HOME", raising=False)
+    places = {"darwin": "Library/Application Support/huskies", "win32": "huskies"}
+    assert huskies("token", "make", "web-shop").status == 0
+    assert (tmp_path / places.get(sys.platform, ".local/share/huskies") / "projects.toml").is_file()
+
+
+@pytest.mark.skipif(sys.platform in {"darwin", "win32"}, reason="the variable is of the XDG base directories")
+def test_the_data_directory_follows_xdg(
+    huskies: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "share"))
+    assert huskies("token", "make", "web-shop").status == 0
+    assert (tmp_path / "share" / "huskies" / "projects.toml").is_file()
+
+
+Launch = Callable[..., Any]
+
+
+@pytest.fixture
+def launched(huskies: Run, project: Path, monkeypatch: pytest.MonkeyPatch) -> Launch:
+    """The settings with which a server would run; it is not started."""
+    seen: list[Any] = []
+    monkeypatch.setattr(runtime, "run", lambda launch: seen.append(inspect.getclosurevars(launch).nonlocals))
+    monkeypatch.setenv("HUSKIES_DATA_DIR", str(project / "data"))
+    monkeypatch.chdir(project)
+
+    def launch(*arguments: str) -> Any:
+        assert huskies(*arguments).status == 0
+        return seen[-1]["config" if arguments[0] == "sled" else "settings"]
+
+    return launch
+
+
+@pytest.mark.parametrize(("command", "port"), [("gateway", 3000), ("up", 3000), ("sled", 3001)])
+def test_where_a_server_listens_unless_told_otherwise(launched: Launch, command: str, port: int) -> None:
+    settings = launched(command)
+    assert (settings.host, settings.port) == ("127.0.0.1", port)
+
+
+def test_a_server_does_what_its_flags_say(launched: Launch, project: Path) -> None:
+    listens = ("--host", "127.0.0.2", "--port", "4001")
+    gateway = launched("gateway", *listens, "--data-dir", "elsewhere")
+    assert (gateway.host, gateway.port, gateway.data_dir) == ("127.0.0.2", 4001, Path("elsewhere"))
+    up = launched("up", "--port", "4001", "--data-dir", "elsewhere")
+    assert (up.host, up.port, up.data_dir) == ("127.0.0.1", 4001, Path("elsewhere"))
+    sled = launched("sled", ".", *listens, "--name", "shop", "--gateway-url", "http://gateway:3000/")
+    assert (sled.host, sled.port, sled.project_dir) == ("127.0.0.2", 4001, project.resolve())
+    assert (sled.name, sled.gateway_url) == ("shop", "http://gateway:3000")
+
+
+def test_a_reader_asks_the_gateway_of_this_machine_unless_told_otherwise(
+    huskies: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def get(base_url: str, *_: object, **__: object) -> None:
+        asked.append(base_url)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(client, "get", get)
+    assert [huskies("status").status, huskies("tail").status] == [130, 0]
+    assert asked == ["http://127.0.0.1:3000"] * 2
+
+
+@pytest.mark.parametrize(
+    ("command", "path", "text", "problem"),
+    [
+        ("sled", ".huskies/project.toml", "port = 'x'", "port: expected a whole number, got a text"),
+        ("sled", ".huskies/project.toml", "port = ", "expected TOML: "),
+        ("up", ".huskies/project.toml", "name = 3", "name: expected a text, got a whole number"),
+        ("up", "data/projects.toml", "[projects.a]\nopen = 1", "projects.a.open: expected true or false"),
+        ("gateway", "data/projects.toml", "[other]", "other: unknown key; expected one of projects"),
+    ],
+)
+def test_a_bad_file_is_one_line_that_names_it(  # noqa: PLR0917 - a case
+    start: Start, project: Path, command: str, path: str, text: str, problem: str
+) -> None:
+    (project / "data").mkdir()
+    (project / path).write_text(text)
+    outcome = start(command, cwd=project, HUSKIES_DATA_DIR="data", HUSKIES_PORT="0").end(None)
+    assert (outcome.status, outcome.stdout) == (2, "")
+    [line] = outcome.stderr.splitlines()
+    assert line.startswith("huskies: ")
+    assert f"{path}: {problem}" in line
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

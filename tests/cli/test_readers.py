@@ -7,6 +7,7 @@ import json
 import os
 import select
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -114,6 +115,13 @@ def test_tail_resumes_from_a_cursor_and_filters(start: Start, gateway: Gateway) 
     assert "billing  3_story_x" in one.line()
 
 
+@pytest.mark.parametrize("kind", ["merge-failure", "merge_failure"])
+def test_tail_shows_the_kind_alone_that_was_asked_for(start: Start, gateway: Gateway, kind: str) -> None:
+    gateway.push(blocked(1), {**blocked(2), "type": "merge_failure"}, blocked(3))
+    tail = start("tail", "--gateway-url", gateway.url, "--after", "0", "--type", kind)
+    assert "MERGE FAILED: reason 2" in tail.line()
+
+
 def test_tail_starts_with_what_happened_since(start: Start, gateway: Gateway) -> None:
     now_ms = time.time_ns() // 1_000_000
     gateway.push(blocked(1, now_ms - 3 * 3_600_000), blocked(2, now_ms - 3_600_000))
@@ -185,6 +193,35 @@ def test_tail_refuses_what_it_cannot_ask(huskies: Run, arguments: tuple[str, ...
     outcome = huskies("tail", *arguments)
     assert outcome.status == 2
     assert complaint in outcome.stderr
+
+
+@pytest.mark.parametrize(
+    ("command", "number", "status"),
+    [
+        ("tail", signal.SIGINT, 0),
+        ("tail", signal.SIGTERM, 0),
+        ("status", signal.SIGINT, 130),
+        ("status", signal.SIGTERM, -signal.SIGTERM),
+    ],
+)
+def test_a_reader_that_waits_for_an_answer_ends_at_once(
+    start: Start, command: str, number: signal.Signals, status: int
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        reader = start(command, "--gateway-url", f"http://127.0.0.1:{mute.getsockname()[1]}")
+        connection, _ = mute.accept()
+        with connection:
+            assert connection.recv(1)
+            assert reader.end(number, patience=5) == (status, "", "")
+
+
+def test_tail_ends_at_once_while_the_gateway_is_away(start: Start, gateway: Gateway) -> None:
+    gateway.push(blocked(1))
+    tail = start("tail", "--gateway-url", gateway.url, "--after", "0")
+    tail.line("1_story_x")
+    gateway.process.end()
+    tail.line("disconnected", "stderr")
+    assert tail.end(patience=5).status == 0
 
 
 def test_status_shows_the_fleet(start: Start, huskies: Run, gateway: Gateway) -> None:

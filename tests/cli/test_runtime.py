@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from huskies import limits
 from huskies.cli import runtime
 from huskies.cli.runtime import Services, run
 from huskies.errors import ConfigError, HuskiesError, StoreError
@@ -108,6 +109,10 @@ def test_a_server_that_cannot_stop_does_not_keep_the_others(caplog: pytest.LogCa
         serve(Server("gateway", done), Server("a", done, fails=OSError("stuck")), number=signal.SIGTERM)
     assert done[2:] == ["stop a", "stop gateway"]
     assert "could not stop cleanly: stuck" in caplog.text
+
+
+def test_the_end_comes_within_five_seconds_whatever_hangs() -> None:
+    assert runtime._STOP_LIMIT < limits.SHUTDOWN_LIMIT == 5
 
 
 HANGING = """

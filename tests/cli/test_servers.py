@@ -71,6 +71,17 @@ def test_up_shows_what_happens_in_every_project(start: Start, project: Path, tmp
     assert "Traceback" not in outcome.stderr
 
 
+def test_up_shows_its_own_gateway_the_tokens_that_it_asks_for(
+    start: Start, huskies: Run, project: Path, tmp_path: Path
+) -> None:
+    data_dir = tmp_path / "data"
+    assert huskies("token", "make", "web-shop", "--data-dir", data_dir).status == 0
+    up = start("up", project, "--port", "0", "--data-dir", data_dir)
+    gateway_url = url_in(up.line("dashboard"))
+    until(lambda: shown(gateway_url)["web-shop"]["connected"])
+    assert up.end().status == 0
+
+
 def test_up_watches_the_directory_it_is_started_in(start: Start, project: Path, tmp_path: Path) -> None:
     up = start("up", cwd=project, HUSKIES_PORT="0", HUSKIES_DATA_DIR=str(tmp_path / "data"))
     assert "web-shop" in up.line(str(project))

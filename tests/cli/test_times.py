@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 import pytest
 
 from huskies.cli import times
+from huskies.cli.lines import Received, describe
 
 NOW = datetime(2026, 1, 31, 14, 0, tzinfo=UTC)
 NOW_MS = int(NOW.timestamp() * 1_000)
@@ -59,6 +60,18 @@ def test_a_duration_longer_than_the_calendar_is_refused() -> None:
 )
 def test_a_time_is_shown_in_local_time(unix_ms: int, shown: str) -> None:
     assert times.local_time(unix_ms, NOW) == shown
+
+
+def test_tail_shows_every_time_of_an_event_in_local_time() -> None:
+    event = {
+        "type": "rate_limit_hard_block",
+        "story_id": "1_bug_x",
+        "agent_name": "coder",
+        "reset_at": "2026-01-31T14:30:00Z",
+        "timestamp_ms": NOW_MS,
+    }
+    line = describe(Received("web-shop", event), NOW)
+    assert line == "16:00:00  web-shop  1_bug_x  coder is rate limited until 16:30:00"
 
 
 @pytest.mark.parametrize(

@@ -87,6 +87,19 @@ def test_revoking_what_is_not_there_fails(huskies: Run, tmp_path: Path) -> None:
     assert "web-shop has no sled token; `huskies token list` shows" in revoked.stderr
 
 
+@pytest.mark.parametrize("arguments", [("list",), ("revoke", "web-shop")], ids=lambda words: words[0])
+def test_a_directory_that_is_not_there_is_named_and_not_made(
+    huskies: Run, tmp_path: Path, arguments: tuple[str, ...]
+) -> None:
+    outcome = huskies("token", *arguments, "--data-dir", tmp_path / "nope")
+    assert (outcome.status, outcome.stdout) == (2, "")
+    assert outcome.stderr == (
+        f"huskies: --data-dir {tmp_path}/nope: expected a gateway's directory, but there is none; "
+        "name another, or make a first token with `huskies token make PROJECT`\n"
+    )
+    assert not (tmp_path / "nope").exists()
+
+
 def test_a_bad_name_is_refused(huskies: Run, tmp_path: Path) -> None:
     made = huskies("token", "make", "web shop", "--data-dir", tmp_path)
     assert (made.status, made.stdout) == (2, "")

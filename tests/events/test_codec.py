@@ -130,6 +130,35 @@ def test_a_missing_field_is_refused_by_name(kind: str, field: str) -> None:
         codec.decode_relayed(without(kind, field))
 
 
+REFUSALS = {
+    b"": "not JSON: input data was truncated",
+    b'{"type":"story_blocked","story_id":"s","reason":"r"} x': "not JSON: trailing characters (byte 54)",
+    b'{"type":"story_blocked","story_id":"\xff","reason":"r"}': "not JSON: a text is not UTF-8",
+    b"[]": "expected an object, got a list",
+    b"{}": "type: is missing",
+    b'{"type":"news"}': "type: unknown value 'news'",
+    b'{"type":"story_blocked","story_id":"s"}': "reason: is missing",
+    b'{"type":"story_blocked","story_id":3,"reason":"r"}': "story_id: expected a text, got a whole number",
+    b'{"type":"story_blocked","story_id":"","reason":"r"}': "story_id: expected a text that is not empty",
+    b'{"type":"story_blocked","story_id":"%b","reason":"r"}'
+    % (b"x" * 257): "story_id: expected a text of at most 256 characters",
+    b'{"type":"story_blocked","story_id":"s","reason":null}': "reason: expected a text, got null",
+    b'{"type":"rate_limit_hard_block","story_id":"s","agent_name":"a","reset_at":"soon"}': (
+        "reset_at: expected a time such as 2026-01-31T14:00:00Z"
+    ),
+    b'{"type":"rate_limit_hard_block","story_id":"s","agent_name":"a","reset_at":"2026-01-01T00:00:00"}': (
+        "reset_at: expected a time with its zone, such as 2026-01-31T14:00:00Z"
+    ),
+}
+
+
+@pytest.mark.parametrize(("data", "problem"), REFUSALS.items(), ids=REFUSALS.values())
+def test_a_refusal_names_the_field_in_plain_words(data: bytes, problem: str) -> None:
+    with pytest.raises(InvalidEventError) as refused:
+        codec.decode_status(data)
+    assert refused.value.problem == problem
+
+
 @pytest.mark.parametrize("value", [None, True, 7, 1.0, [], {}], ids=repr)
 @pytest.mark.parametrize(
     ("kind", "field"),
@@ -197,14 +226,14 @@ def test_v1_takes_no_rate_limits(kind: str) -> None:
 
 
 LONG = [
-    ("story_blocked", "story_id", limits.STORY_ID_MAX),
-    ("story_blocked", "story_name", limits.STORY_NAME_MAX),
+    *((kind, "story_id", limits.STORY_ID_MAX) for kind in EVENT_TYPES),
+    *((kind, "story_name", limits.STORY_NAME_MAX) for kind in EVENT_TYPES),
     ("story_blocked", "reason", limits.REASON_MAX),
     ("merge_failure", "reason", limits.REASON_MAX),
-    ("stage_transition", "story_name", limits.STORY_NAME_MAX),
     ("stage_transition", "from_stage", limits.STAGE_MAX),
     ("stage_transition", "to_stage", limits.STAGE_MAX),
     ("rate_limit_warning", "agent_name", limits.AGENT_NAME_MAX),
+    ("rate_limit_hard_block", "agent_name", limits.AGENT_NAME_MAX),
 ]
 
 
@@ -303,10 +332,13 @@ def test_an_event_is_stored_with_the_time_it_was_recorded(event: StatusEvent, st
     assert event_type(event) == event_type(stored)
 
 
-def test_long_texts_are_shortened_when_stored() -> None:
-    stored = codec.to_stored(StoryBlocked(story_id="1_bug_x", story_name="n" * 2_000, reason="r" * 20_000), 9)
-    assert isinstance(stored, StoredStoryBlocked)
+@pytest.mark.parametrize("kind", [StoryBlocked, MergeFailure])
+def test_long_texts_are_shortened_visibly_when_stored(kind: type[StoryBlocked | MergeFailure]) -> None:
+    stored = codec.to_stored(kind(story_id="1_bug_x", story_name="n" * 2_000, reason="r" * 20_000), 9)
+    assert isinstance(stored, StoredStoryBlocked | StoredMergeFailure)
     assert (len(stored.story_name), len(stored.reason)) == (limits.STORY_NAME_MAX, limits.REASON_MAX)
+    assert stored.story_name.endswith("n… (shortened from 2000 characters)")
+    assert stored.reason.endswith("r… (shortened from 20000 characters)")
     assert codec.decode_relayed(codec.encode(stored)) == stored
 
 

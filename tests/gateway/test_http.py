@@ -6,6 +6,9 @@ import asyncio
 import json
 import logging
 import re
+import socket
+import time
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -112,6 +115,15 @@ async def test_a_foreign_page_cannot_open_a_push_connection(gateway: Gateway) ->
                 f"{gateway.url}/gateway/events/push?project=web", origin="http://evil.example"
             )
     assert caught.value.status == 403
+
+
+@pytest.mark.parametrize(("name", "status"), [("evil.example", 403), ("localhost", 200), ("127.0.0.1", 200)])
+async def test_a_foreign_name_that_was_pointed_at_this_machine_is_foreign(
+    gateway: Gateway, http: Http, name: str, status: int
+) -> None:
+    host = f"{name}:{urlsplit(gateway.url).port}"
+    headers = {"Host": host, "Origin": f"http://{host}"}
+    assert (await http(f"{gateway.url}/gateway/tokens", method="POST", headers=headers)).status == status
 
 
 async def test_a_page_of_the_gateway_itself_is_served(gateway: Gateway, http: Http) -> None:
@@ -258,6 +270,38 @@ async def test_a_project_shows_where_its_stories_stand(gateway: Gateway, http: H
         await client.acked(4)
     [project] = (await http(f"{gateway.url}/gateway/projects")).body["projects"]
     assert (project["stories"][0]["blocked"], project["stories"][0]["merge_failure"]) == (None, None)
+
+
+async def test_a_projects_own_server_is_shown_and_not_asked(start_gateway: StartGateway, http: Http) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(0)
+        url = f"http://127.0.0.1:{server.getsockname()[1]}"
+        gateway = await start_gateway(projects=f'[projects.shop]\nurl = "{url}"\n')
+        await push(gateway.url, "shop", blocked())
+        for path in ("/", EVENTS, "/metrics", "/readyz"):
+            assert (await http(gateway.url + path)).status == 200
+        [project] = (await http(f"{gateway.url}/gateway/projects")).body["projects"]
+        assert project["url"] == url
+        with pytest.raises(BlockingIOError):
+            server.accept()
+
+
+async def test_when_a_project_was_last_seen_is_unix_milliseconds(
+    gateway: Gateway, http: Http, monkeypatch: pytest.MonkeyPatch, eventually: Eventually
+) -> None:
+    async def last_seen_ms() -> int:
+        [project] = (await http(f"{gateway.url}/gateway/projects")).body["projects"]
+        return int(project["last_seen_ms"])
+
+    before_ms = time.time_ns() // 1_000_000
+    async with await connect(gateway.url, "shop", new_key(), new_epoch()):
+        assert before_ms <= await last_seen_ms() <= time.time_ns() // 1_000_000
+        for now_ms in (4_000_000_000_000, 4_000_000_000_001):
+            monkeypatch.setattr(gateway.sessions, "now_ms", partial(int, now_ms))
+            assert await last_seen_ms() == now_ms
+    await eventually(lambda: "shop" not in gateway.sessions.projects())
+    monkeypatch.undo()
+    assert await last_seen_ms() == 4_000_000_000_001
 
 
 async def test_a_project_whose_sled_left_is_not_connected(

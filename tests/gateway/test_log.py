@@ -40,6 +40,12 @@ async def test_what_is_appended_is_acknowledged_published_and_in_the_file(log: O
     assert (position, codec.decode_batch(events)) == (1, log.held())
 
 
+async def test_a_commit_is_fsynced_before_it_is_acknowledged(log: OpenLog) -> None:
+    # 2 is FULL: SQLite fsyncs the WAL at each commit.
+    durability = await log.log.call(lambda db: db.execute("PRAGMA synchronous").fetchone())
+    assert durability == (2,)
+
+
 async def test_the_position_is_that_of_all_streams_together(log: OpenLog) -> None:
     one, two, owner = await log.admit("aa"), await log.admit("bb", project="blog"), Owner()
     for seq in (1, 2, 3):

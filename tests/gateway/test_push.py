@@ -8,10 +8,12 @@ import logging
 import socket
 import threading
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from tests.gateway.conftest import Eventually, Http, StartGateway, stop
 from tests.support.relay_client import (
     ClosedError,
@@ -28,7 +30,10 @@ from tests.support.relay_client import (
 )
 
 from huskies import limits
+from huskies.gateway.push import V2Connection
 from huskies.gateway.server import Gateway
+from huskies.protocol import wire
+from huskies.protocol.gateway import GatewaySession
 
 PROJECTS = """
 [projects.web]
@@ -150,6 +155,12 @@ async def test_each_connection_gets_another_nonce_and_the_same_gateway_id(
         await stop(gateway)
     assert challenges[0]["gateway_id"] == challenges[1]["gateway_id"]
     assert challenges[0]["nonce"] != challenges[1]["nonce"]
+
+
+async def test_the_gateway_id_is_its_public_key(gateway: Gateway, tmp_path: Path) -> None:
+    key = Ed25519PrivateKey.from_private_bytes((tmp_path / "gw" / "gateway.key").read_bytes())
+    async with await RelayClient.open(gateway.url, "shop") as client:
+        assert (await client.next_frame())["gateway_id"] == sled_id_of(key)
 
 
 async def test_events_are_acknowledged_and_welcomed_next_time(gateway: Gateway, http: Http) -> None:
@@ -298,24 +309,30 @@ async def test_what_a_sled_sent_behind_a_conflict_is_neither_stored_nor_acknowle
 
 
 @pytest.mark.parametrize(
-    ("frame", "code"),
+    ("frame", "code", "reason"),
     [
-        ("this is no JSON", 1007),
-        ('{"type":"events"', 1007),
-        ("{}", 1008),
-        ('{"type":"ack","seq":1}', 1008),
-        ('{"type":"events","first_seq":1,"events":[]}', 1008),
-        ('{"type":"hello"}', 1008),
+        ("this is no JSON", 1007, "the frame is not JSON: invalid character (byte 4)"),
+        ('{"type":"events"', 1007, "the frame is not JSON: input data was truncated"),
+        ("{}", 1008, "type: is missing"),
+        ('{"type":"ack","seq":1}', 1008, "type: unknown value 'ack'"),
+        ('{"type":"events","first_seq":1,"events":[]}', 1008, "events: expected a list that is not empty"),
+        ('{"type":"events","first_seq":1,"events":[{}]}', 1008, "events[0].type: is missing"),
+        ('{"type":"hello"}', 1008, "project: is missing"),
+        (
+            '{"type":"hello","project":"a b"}',
+            1008,
+            "project: expected a text that matches ^[A-Za-z0-9._-]{1,64}$",
+        ),
     ],
 )
-async def test_a_frame_that_does_not_parse_or_validate_closes(
-    gateway: Gateway, frame: str, code: int
+async def test_a_frame_that_does_not_parse_or_validate_closes_with_the_reason(
+    gateway: Gateway, frame: str, code: int, reason: str
 ) -> None:
     async with await connect(gateway.url, "shop", new_key(), new_epoch()) as client:
         await client.send(frame)
-        last, closed = await refused(client)
-    assert (last["type"], last["code"], closed) == ("refused", "invalid", code)
-    assert last["reason"]
+        frames, closed = await client.until_closed()
+    assert [(one["type"], one["code"], one["reason"]) for one in frames] == [("refused", "invalid", reason)]
+    assert (closed.code, closed.reason) == (code, f"invalid: {reason}")
 
 
 async def test_nothing_of_an_invalid_frame_is_stored_and_what_came_before_is_acknowledged(
@@ -383,6 +400,23 @@ async def test_a_newer_session_ends_the_older_after_its_commits_settled(
             assert (await newer.next_frame())["last_seq"] == 2
             assert (await project_of(http, gateway, "shop"))["connected"]
     assert await reasons_of(http, gateway) == ["a", "b"]
+
+
+async def test_a_frame_taken_just_before_a_newer_session_is_settled_first(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key, epoch, admit = new_key(), new_epoch(), gateway.sessions.admit
+    frame = json.dumps({"type": "events", "first_seq": 1, "events": [blocked("a"), blocked("b")]})
+
+    async def admit_after_the_frame(newer: V2Connection, hello: wire.Hello) -> None:
+        older = gateway.sessions._by_sled[sled_id_of(key)]
+        older.apply_now(older.core.receive(frame.encode(), 0))
+        await admit(newer, hello)
+
+    async with await connect(gateway.url, "shop", key, epoch):
+        monkeypatch.setattr(gateway.sessions, "admit", admit_after_the_frame)
+        async with await connect(gateway.url, "shop", key, epoch, 2) as client:
+            assert client.welcome["last_seq"] == 2
 
 
 async def test_an_identity_that_is_used_twice_is_shown_when_it_repeats(
@@ -521,6 +555,16 @@ async def test_v1_gets_no_subprotocol_and_its_events_an_identity_of_the_gateways
     assert two["event"]["story_name"] == ""
 
 
+async def test_v1_is_sent_no_frame(gateway: Gateway, eventually: Eventually) -> None:
+    async with await connect_v1(gateway.url, "shop") as client:
+        await client.send(blocked("a"))
+        await client.send("no JSON")
+        await eventually(lambda: gateway.feed.head.position == 1)
+        await client.send(b"ends the connection")
+        frames, _ = await client.until_closed()
+    assert frames == []
+
+
 async def test_v1_events_get_a_new_epoch_at_each_start(
     start_gateway: StartGateway, http: Http, eventually: Eventually
 ) -> None:
@@ -618,6 +662,52 @@ async def test_time_reaches_the_sessions_and_never_closes_v1(
         assert not older.socket.closed
 
 
+async def test_time_reaches_the_sessions_by_itself(
+    start_gateway: StartGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huskies.gateway.server._TICK_INTERVAL", 0.01)
+    gateway = await start_gateway()
+    async with await connect(gateway.url, "shop", new_key(), new_epoch()) as silent:
+        monkeypatch.setattr(limits, "SILENCE_LIMIT", -1.0)
+        _, closed = await silent.until_closed()
+    assert closed.code == 1008
+
+
+async def test_a_sled_is_pinged_and_its_answer_is_heard(
+    gateway: Gateway, eventually: Eventually, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "PING_INTERVAL", -1.0)
+    heard = _count_what_is_heard(monkeypatch)
+    async with await connect(gateway.url, "shop", new_key(), new_epoch()) as client:
+        client.socket._autoping = False
+        await gateway.sessions.tick()
+        assert (await client.socket.receive(10)).type is aiohttp.WSMsgType.PING
+        assert heard == []
+        await client.socket.pong()
+        await eventually(lambda: len(heard) == 1)
+
+
+@pytest.mark.parametrize("version", ["v1", "v2"])
+async def test_a_ping_is_answered(gateway: Gateway, monkeypatch: pytest.MonkeyPatch, version: str) -> None:
+    heard = _count_what_is_heard(monkeypatch)
+    if version == "v1":
+        client: PushSocket = await connect_v1(gateway.url, "shop")
+    else:
+        client = await connect(gateway.url, "shop", new_key(), new_epoch())
+    async with client:
+        client.socket._autoping = False
+        await client.socket.ping(b"there?")
+        answer = await client.socket.receive(10)
+    assert (answer.type, bytes(answer.data)) == (aiohttp.WSMsgType.PONG, b"there?")
+    assert len(heard) == (version == "v2")
+
+
+def _count_what_is_heard(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    heard: list[float] = []
+    monkeypatch.setattr(GatewaySession, "heard", lambda _, now: heard.append(now))
+    return heard
+
+
 async def test_dead_connections_are_found_by_tcp(gateway: Gateway, eventually: Eventually) -> None:
     async with await connect_v1(gateway.url, "shop"):
         await eventually(lambda: gateway.sessions._by_project)
@@ -625,6 +715,23 @@ async def test_dead_connections_are_found_by_tcp(gateway: Gateway, eventually: E
         assert connection._transport is not None
         found = connection._transport.get_extra_info("socket")
         assert found.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+
+
+@pytest.mark.parametrize("version", ["v1", "v2"])
+async def test_a_close_that_is_not_answered_is_not_waited_for(
+    gateway: Gateway, eventually: Eventually, monkeypatch: pytest.MonkeyPatch, version: str
+) -> None:
+    monkeypatch.setattr(limits, "CLOSE_LIMIT", 0.05)
+    if version == "v1":
+        client: PushSocket = await connect_v1(gateway.url, "shop")
+    else:
+        client = await connect(gateway.url, "shop", new_key(), new_epoch())
+    async with client:
+        await eventually(lambda: gateway.sessions._by_project)
+        # It never reads the close that this brings, and so does not answer it.
+        await client.send(b"no text")
+        async with asyncio.timeout(5):
+            await eventually(lambda: not gateway.sessions._by_project)
 
 
 async def test_a_sled_that_answers_no_close_holds_up_no_stop(gateway: Gateway) -> None:

@@ -15,6 +15,7 @@ from tests.support.relay_client import blocked, connect, new_epoch, new_key, pus
 from tests.support.sse_client import open_stream
 
 from huskies import limits
+from huskies.config import GatewaySettings
 from huskies.gateway import cursors
 from huskies.gateway.server import Gateway
 
@@ -165,6 +166,10 @@ async def test_a_quiet_reader_gets_an_id_now_and_then(
     async with open_stream(gateway.url, last_event_id=last_id) as reader:
         await push(gateway.url, "shop", blocked("4"))
         assert reasons(await reader.take(1)) == ["4"]
+
+
+def test_the_id_comes_every_fifteen_seconds() -> None:
+    assert limits.STREAM_ID_INTERVAL == 15
 
 
 async def test_a_filtered_reader_gets_an_id_while_others_are_busy(
@@ -371,6 +376,10 @@ async def test_a_slow_reader_is_disconnected_with_a_reason_and_ingest_goes_on(
         behind = 1_001 - cursors.parse(last_id or "").position
         assert reasons(await reader.take(behind))[-1] == "goes on"
     assert (await http(f"{gateway.url}/healthz")).status == 200
+
+
+async def test_a_gateway_knows_slow_readers_without_being_told(tmp_path: Path) -> None:
+    assert Gateway(GatewaySettings(data_dir=tmp_path / "gw")).slow_after == limits.SLOW_READER_LIMIT == 10
 
 
 async def test_a_reader_that_goes_away_is_forgotten(gateway: Gateway, eventually: Eventually) -> None:

@@ -268,6 +268,26 @@ def test_after_a_conflict_nothing_beyond_it_is_acknowledged() -> None:
     assert [frame["seq"] for frame in frames(effects) if frame["type"] == "ack"] == [4]
 
 
+def test_after_a_gap_nothing_is_acknowledged() -> None:
+    session = opened()
+    session.receive(batch(9), 0)
+    session.receive(batch(1), 0)
+    effects = [*session.gap(1, 1), *session.committed(1, 1)]
+    assert [frame["type"] for frame in frames(effects)] == ["refused"]
+
+
+def test_a_second_conflict_and_one_of_a_superseded_session_acknowledge_nothing() -> None:
+    session = opened(held=9)
+    session.receive(batch(5, EVENT, EVENT), 0)
+    session.receive(batch(7, EVENT, EVENT), 0)
+    effects = [*session.conflict(6, 1), *session.conflict(8, 1)]
+    assert [frame.get("seq") for frame in frames(effects) if frame["type"] == "ack"] == [5]
+    superseded = opened(held=9)
+    superseded.receive(batch(5, EVENT, EVENT), 0)
+    superseded.superseded()
+    assert superseded.conflict(6, 1) == []
+
+
 @pytest.mark.parametrize("data", [batch(2), hello(), b'{"type":"snapshot","seq":0,"stories":[]}', b"x"])
 def test_after_a_refusal_nothing_more_is_taken(data: bytes) -> None:
     waiting = opened()

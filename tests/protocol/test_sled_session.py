@@ -96,6 +96,13 @@ def test_the_hello_is_signed_as_the_specification_says() -> None:
     assert session.gateway_id == GATEWAY_ID
 
 
+def test_the_hello_names_what_was_recorded_up_to_the_challenge() -> None:
+    session = started(view(3))
+    session.recorded(5)
+    [hello] = frames(session.receive(CHALLENGE, 0))
+    assert hello["last_seq"] == 5
+
+
 def test_a_hello_after_a_change_of_epoch_names_the_older_ones() -> None:
     session = started(view(previous=(wire.PreviousEpoch(epoch="f" * 16, last_seq=29),)))
     [hello] = frames(session.receive(CHALLENGE, 0))
@@ -337,6 +344,18 @@ def test_a_barrier_with_nothing_left_before_it_opens_the_epoch_at_the_welcome() 
     assert isinstance(effects[0], Accepted)
     assert isinstance(effects[1], OpenEpoch)
     assert effects[1].carry_from == 5
+
+
+def test_a_barrier_stays_where_it_is_whatever_the_gateway_holds() -> None:
+    session = started(view(10, 2, barrier=5, barrier_set_aside=True))
+    assert welcome(session, 12) == [Accepted()]
+    assert session.wants() == Want(3, 2)
+
+
+def test_no_epoch_is_opened_before_the_welcome() -> None:
+    session = started(view(10, 4, barrier=5))
+    assert session.stories_changed() == []
+    assert isinstance(welcome(session, 4)[1], OpenEpoch)
 
 
 def test_a_gateway_that_holds_more_than_the_outbox_sets_a_barrier() -> None:

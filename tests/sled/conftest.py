@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
-from aiohttp import WSMsgType, web
+from aiohttp import WSMessage, WSMsgType, web
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from huskies.errors import StoreError
@@ -126,6 +126,9 @@ class Peer:
         self.speaks_v2 = True
         self.takes_header = True
         self.acks = True
+        self.answers_pings = True
+        self.pings = 0
+        self.pongs: list[bytes] = []
         self.on_token: Callable[[web.Request], web.StreamResponse] | None = None
         self.on_upgrade: Callable[[web.Request], web.StreamResponse | None] = lambda _: None
         self.on_hello: Callable[[dict[str, Any]], dict[str, Any] | None] = lambda _: None
@@ -153,7 +156,8 @@ class Peer:
         if given not in self.tokens_given or (way == "header" and not self.takes_header):
             return web.json_response({"error": "no"}, status=401)
         self.tokens_given.remove(given)
-        socket = web.WebSocketResponse(protocols=(wire.SUBPROTOCOL,) if self.speaks_v2 else ())
+        protocols = (wire.SUBPROTOCOL,) if self.speaks_v2 else ()
+        socket = web.WebSocketResponse(protocols=protocols, autoping=False)
         await socket.prepare(request)
         self.sockets.append(socket)
         await (self._v2(socket) if self.speaks_v2 else self._v1(socket))
@@ -161,7 +165,10 @@ class Peer:
 
     async def _v1(self, socket: web.WebSocketResponse) -> None:
         async for message in socket:
-            self.v1_frames.append(json.loads(message.data))
+            if message.type is WSMsgType.TEXT:
+                self.v1_frames.append(json.loads(message.data))
+            else:
+                await self._heard(socket, message)
 
     async def _v2(self, socket: web.WebSocketResponse) -> None:
         nonce = f"nonce-{len(self.hellos)}"
@@ -178,6 +185,16 @@ class Peer:
         async for message in socket:
             if message.type is WSMsgType.TEXT:
                 await self._take(socket, json.loads(message.data), events)
+            else:
+                await self._heard(socket, message)
+
+    async def _heard(self, socket: web.WebSocketResponse, message: WSMessage) -> None:
+        if message.type is WSMsgType.PONG:
+            self.pongs.append(bytes(message.data))
+        elif message.type is WSMsgType.PING:
+            self.pings += 1
+            if self.answers_pings:
+                await socket.pong(message.data)
 
     async def _take(
         self, socket: web.WebSocketResponse, frame: dict[str, Any], events: list[dict[str, Any]]

@@ -30,10 +30,12 @@ async def test_every_subscriber_gets_everything_in_order() -> None:
 async def test_a_waiting_subscriber_is_woken() -> None:
     broadcaster = StatusBroadcaster()
     async with broadcaster.subscribe() as subscription:
-        waiting = asyncio.ensure_future(anext(subscription))
-        await asyncio.sleep(0)
-        await broadcaster.publish(blocked(1))
-        assert await asyncio.wait_for(waiting, 1) == blocked(1)
+        for number in (1, 2):
+            waiting = asyncio.ensure_future(anext(subscription))
+            await asyncio.sleep(0)
+            assert not waiting.done()
+            await broadcaster.publish(blocked(number))
+            assert await asyncio.wait_for(waiting, 1) == blocked(number)
 
 
 async def test_one_that_fell_behind_is_told_where_and_how_much() -> None:
@@ -61,6 +63,14 @@ async def test_closing_ends_those_that_wait_and_those_that_come_later() -> None:
 async def test_a_subscription_that_was_left_gets_nothing_more() -> None:
     broadcaster = StatusBroadcaster()
     with broadcaster.subscribe() as subscription:
+        await broadcaster.publish(blocked(1))
+    await broadcaster.publish(blocked(2))
+    assert await everything(subscription) == [blocked(1)]
+
+
+async def test_a_subscription_can_be_left_asynchronously_too() -> None:
+    broadcaster = StatusBroadcaster()
+    async with broadcaster.subscribe() as subscription:
         await broadcaster.publish(blocked(1))
     await broadcaster.publish(blocked(2))
     assert await everything(subscription) == [blocked(1)]

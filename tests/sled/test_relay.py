@@ -18,10 +18,10 @@ from huskies.events.model import RateLimitWarning, StoryBlocked
 from huskies.protocol.sled import SledSession
 from huskies.sled.layout import Layout
 from huskies.sled.relay import Relay
-from huskies.sled.relay_connect import Connector, clean
+from huskies.sled.relay_connect import Connector
 from huskies.sled.scan import Changes, SeenStory
-from huskies.sled.sockets import close_socket
 from huskies.sled.story_file import StoryContent
+from huskies.sockets import clean, close_socket
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -389,15 +389,19 @@ async def test_a_gateway_that_acknowledges_nothing_is_left_and_sent_everything_a
     assert reasons(peer.events()) == [1, 2]
 
 
-async def test_a_binary_frame_ends_the_session_with_1003(
-    layout: Layout, open_outbox: OpenOutbox, peer: Peer, eventually: Eventually
+@pytest.mark.parametrize(("kind", "code"), [("binary", 1003), ("above a mebibyte", 1009)])
+async def test_a_frame_that_may_not_be_ends_the_session(
+    layout: Layout, open_outbox: OpenOutbox, peer: Peer, eventually: Eventually, kind: str, code: int
 ) -> None:
     opened = await open_outbox(layout)
     async with relaying(opened, peer.url):
         await eventually(lambda: peer.snapshots)
-        await peer.sockets[0].send_bytes(b'{"type":"ack","seq":1}')
+        if kind == "binary":
+            await peer.sockets[0].send_bytes(b'{"type":"ack","seq":1}')
+        else:
+            await peer.sockets[0].send_str('{"type":"ack","seq":1}'.ljust(limits.FRAME_BYTES_MAX + 1))
         await eventually(lambda: len(peer.hellos) == 2)
-    assert peer.sockets[0].close_code == 1003
+    assert peer.sockets[0].close_code == code
 
 
 async def test_a_close_that_is_not_answered_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -143,6 +143,13 @@ Places = dict[str, StoryContent | None]
             id="moved, still blocked",
         ),
         pytest.param(
+            seen(QA, merge_failure="m"),
+            {DONE: StoryContent(merge_failure="m")},
+            [moved(QA, DONE)],
+            seen(DONE, merge_failure="m"),
+            id="moved, still not mergeable",
+        ),
+        pytest.param(
             seen(QA, blocked="a"),
             {QA: StoryContent(blocked="b")},
             [StoryBlocked(story_id="s", reason="b")],
@@ -150,6 +157,16 @@ Places = dict[str, StoryContent | None]
             id="another reason",
         ),
         pytest.param(seen(QA, blocked="a"), {QA: StoryContent()}, [moved(QA, QA)], seen(QA), id="unblocked"),
+        pytest.param(
+            seen(QA, merge_failure="m"), {QA: StoryContent()}, [moved(QA, QA)], seen(QA), id="mergeable again"
+        ),
+        pytest.param(
+            seen(QA, blocked="a", merge_failure="m"),
+            {QA: StoryContent(blocked="a")},
+            [moved(QA, QA)],
+            seen(QA, blocked="a"),
+            id="mergeable again, still blocked",
+        ),
         pytest.param(
             seen(QA, blocked="a"),
             {DONE: StoryContent()},
@@ -214,6 +231,19 @@ def test_the_snapshot_is_due_where_events_do_not_say_it_all() -> None:
     assert not unsaid(seen(QA), DONE)
     assert not unsaid(seen(QA), DONE, blocked="b")
     assert not unsaid(seen(QA, merge_failure="m"), QA, merge_failure="m", blocked="b")
+
+
+def test_the_snapshot_is_due_for_any_of_the_stories() -> None:
+    new, settled = {QA: StoryContent()}, {DONE: StoryContent()}
+    for stories in ({"r": new, "s": settled}, {"s": settled, "t": new}):
+        changes = diff({"s": seen(QA)}, Look(stories=stories))
+        assert changes.events == [moved(QA, DONE)]
+        assert changes.unsaid
+
+
+def test_a_story_stays_where_nothing_can_be_listed() -> None:
+    look = Look(stories={"s": {DONE: StoryContent()}}, unreadable=frozenset({QA}))
+    assert not diff({"s": seen(QA)}, look)
 
 
 def test_stories_of_a_stage_that_cannot_be_listed_are_not_gone() -> None:

@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,10 +16,10 @@ import pytest
 
 from huskies.config import SledSettings
 from huskies.errors import ConfigError, StoreError
-from huskies.events.model import STAGES, StoryBlocked
+from huskies.events.model import STAGES, RateLimitHardBlock, RateLimitWarning, StoryBlocked
 from huskies.limits import SHUTDOWN_LIMIT
 from huskies.sled import spool
-from huskies.sled.layout import Layout, lay_out
+from huskies.sled.layout import Layout, ensure_state, lay_out
 from huskies.sled.scan import Changes
 from huskies.sled.service import Sled
 
@@ -94,6 +95,29 @@ def test_laying_out_overwrites_nothing(tmp_path: Path) -> None:
     assert {path.name for path in layout.work.iterdir()} == set(STAGES)
 
 
+@pytest.mark.parametrize("own", [None, "*.log\n"])
+def test_the_state_never_gets_into_git(tmp_path: Path, own: str | None) -> None:
+    layout = Layout(tmp_path)
+    layout.huskies.mkdir()
+    if own is not None:
+        layout.gitignore.write_text(own)
+    lay_out(layout)
+    (layout.keys / "secret.key").write_text("secret")
+    subprocess.run(["git", "init", "--quiet", tmp_path], check=True)
+    added = ["git", "-C", str(tmp_path), "ls-files", "--others", "--exclude-standard"]
+    assert subprocess.check_output(added, text=True).split() == [".huskies/.gitignore"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="permissions as POSIX has them")
+def test_a_state_that_others_could_read_becomes_its_owners_alone(tmp_path: Path) -> None:
+    layout = Layout(tmp_path)
+    lay_out(layout)
+    assert layout.state.stat().st_mode & 0o777 == 0o700
+    layout.state.chmod(0o755)
+    ensure_state(layout)
+    assert layout.state.stat().st_mode & 0o777 == 0o700
+
+
 async def test_a_second_sled_on_the_same_state_is_refused(tmp_path: Path) -> None:
     first = Sled(settings(tmp_path))
     await first.start()
@@ -139,6 +163,31 @@ async def test_many_sleds_in_one_loop_reach_one_gateway(
     before = time.monotonic()
     await asyncio.gather(*(sled.stop() for sled in sleds))
     assert time.monotonic() - before < SHUTDOWN_LIMIT
+
+
+@pytest.mark.parametrize("opted_in", [False, True])
+async def test_rate_limits_are_relayed_where_the_project_opted_in(
+    tmp_path: Path, peer: Peer, eventually: Eventually, *, opted_in: bool
+) -> None:
+    sled = Sled(settings(tmp_path, gateway_url=peer.url, relay_rate_limits=opted_in))
+    await sled.start()
+    common = {"story_id": "s", "story_name": "S", "agent_name": "coder"}
+    await sled.broadcaster.publish(RateLimitWarning(**common))
+    reset_at = datetime(2026, 1, 1, tzinfo=UTC)
+    await sled.broadcaster.publish(RateLimitHardBlock(**common, reset_at=reset_at))
+    await sled.broadcaster.publish(EVENT)
+    await eventually(lambda: peer.events() and peer.events()[-1]["type"] == "story_blocked")
+    await sled.stop()
+    *limits, _ = peer.events()
+    assert all(event.pop("timestamp_ms") > 0 for event in limits)
+    assert (
+        limits
+        == [
+            {"type": "rate_limit_warning", **common},
+            {"type": "rate_limit_hard_block", **common, "reset_at": "2026-01-01T00:00:00Z"},
+        ]
+        * opted_in
+    )
 
 
 async def test_what_is_emitted_while_the_sled_runs(tmp_path: Path, eventually: Eventually) -> None:

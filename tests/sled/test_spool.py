@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import subprocess
 import sys
 import time
@@ -53,6 +54,17 @@ async def test_what_was_emitted_before_the_sled_ran_is_drained_in_order(
     assert all(before_ms <= event["timestamp_ms"] <= time.time_ns() // 1_000_000 for event in held)
     assert opened.announced == [blocked(str(number)) for number in range(5)]
     assert not list(layout.spool_new.iterdir())
+
+
+async def test_an_emitted_event_has_the_time_at_which_it_was_emitted(
+    layout: Layout, open_outbox: OpenOutbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as earlier:
+        earlier.setattr(time, "time_ns", lambda: 1_700_000_000_123_456_789)
+        spool.write(layout, blocked("long ago"))
+    opened = await open_outbox(layout)
+    await drain_of(opened, layout).drain()
+    assert [event["timestamp_ms"] for event in opened.held()] == [1_700_000_000_123]
 
 
 async def test_many_processes_emit_at_once(layout: Layout, open_outbox: OpenOutbox) -> None:
@@ -136,6 +148,21 @@ def test_emitting_makes_the_state_directory_owner_only(tmp_path: Path) -> None:
     assert layout.gitignore.read_text() == "/state/\n"
     assert layout.state.stat().st_mode & 0o777 == 0o700
     assert next(layout.spool_new.iterdir()).stat().st_mode & 0o777 == 0o600
+
+
+def test_an_emitted_event_is_fsynced_before_it_is_confirmed(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[int] = []
+    fsync = os.fsync
+
+    def noted(descriptor: int) -> None:
+        synced.append(os.fstat(descriptor).st_ino)
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    entry = layout.spool_new / spool.write(layout, blocked("x"))
+    assert synced == [entry.stat().st_ino, layout.spool_new.stat().st_ino]
 
 
 def test_what_cannot_be_emitted(tmp_path: Path) -> None:

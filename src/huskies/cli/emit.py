@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
+from click.core import ParameterSource
 
 from huskies.cli.options import DIRECTORY, examples, setting
 from huskies.events.model import STAGES
@@ -38,14 +39,32 @@ def _moment(_ctx: click.Context, _parameter: click.Parameter, value: str | None)
         raise click.BadParameter(f"{value!r} is no time such as 2026-01-31T14:00:00Z.") from None
 
 
+def _take_project(ctx: click.Context, parameter: click.Parameter, value: Path | None) -> None:
+    # The variable has been looked up before the subcommand's name, where `emit -C DIR` wins over it.
+    if ctx.get_parameter_source(str(parameter.name)) is ParameterSource.COMMANDLINE:
+        ctx.obj = value
+
+
 def _project_option(command: _Command) -> _Command:
-    # After the subcommand's name it has no variable of its own: that would win over `emit -C DIR`.
-    return click.option("-C", "--project-dir", "own_project_dir", type=DIRECTORY, help=_PROJECT_HELP)(command)
+    return setting(
+        "-C",
+        "--project-dir",
+        type=DIRECTORY,
+        expose_value=False,
+        callback=_take_project,
+        help=_PROJECT_HELP,
+    )(command)
 
 
 def _name_option(command: _Command) -> _Command:
     # HUSKIES_NAME names a project, in the very environment in which its agents call this.
-    return setting("--story-name", "--name", "story_name", default="", help="The story's title.")(command)
+    return setting(
+        "--story-name",
+        "--name",
+        "story_name",
+        default="",
+        help="The story's title; HUSKIES_NAME is the project's, and not used here.",
+    )(command)
 
 
 @click.group(
@@ -84,13 +103,12 @@ def stage_transition(
     from_stage: str,
     to_stage: str,
     story_name: str,
-    own_project_dir: Path | None,
 ) -> None:
     """Report that STORY went from one stage to another."""
     from huskies.events.model import StageTransition
 
     event = StageTransition(story_id=story, story_name=story_name, from_stage=from_stage, to_stage=to_stage)
-    _report(own_project_dir or ctx.obj, event)
+    _report(ctx.obj, event)
 
 
 @command.command("blocked", short_help="STORY cannot go on without help.")
@@ -99,13 +117,11 @@ def stage_transition(
 @_name_option
 @_project_option
 @click.pass_context
-def blocked(
-    ctx: click.Context, *, story: str, reason: str, story_name: str, own_project_dir: Path | None
-) -> None:
+def blocked(ctx: click.Context, *, story: str, reason: str, story_name: str) -> None:
     """Report that STORY cannot go on without help."""
     from huskies.events.model import StoryBlocked
 
-    _report(own_project_dir or ctx.obj, StoryBlocked(story_id=story, story_name=story_name, reason=reason))
+    _report(ctx.obj, StoryBlocked(story_id=story, story_name=story_name, reason=reason))
 
 
 @command.command("merge-failure", short_help="STORY could not be merged.")
@@ -114,13 +130,11 @@ def blocked(
 @_name_option
 @_project_option
 @click.pass_context
-def merge_failure(
-    ctx: click.Context, *, story: str, reason: str, story_name: str, own_project_dir: Path | None
-) -> None:
+def merge_failure(ctx: click.Context, *, story: str, reason: str, story_name: str) -> None:
     """Report that STORY could not be merged."""
     from huskies.events.model import MergeFailure
 
-    _report(own_project_dir or ctx.obj, MergeFailure(story_id=story, story_name=story_name, reason=reason))
+    _report(ctx.obj, MergeFailure(story_id=story, story_name=story_name, reason=reason))
 
 
 @command.command("rate-limit", short_help="AGENT is close to its rate limit, or stopped.")
@@ -137,7 +151,6 @@ def rate_limit(
     agent: str,
     reset_at: datetime | None,
     story_name: str,
-    own_project_dir: Path | None,
 ) -> None:
     """Report that AGENT, at work on STORY, is close to its rate limit, or stopped by it.
 
@@ -148,7 +161,7 @@ def rate_limit(
     event: StatusEvent = RateLimitWarning(story_id=story, story_name=story_name, agent_name=agent)
     if reset_at is not None:
         event = RateLimitHardBlock(story_id=story, story_name=story_name, agent_name=agent, reset_at=reset_at)
-    _report(own_project_dir or ctx.obj, event)
+    _report(ctx.obj, event)
 
 
 def _report(directory: Path, event: StatusEvent) -> None:
@@ -162,4 +175,4 @@ def _report(directory: Path, event: StatusEvent) -> None:
     try:
         spool.write(layout, event)
     except InvalidEventError as error:
-        raise click.UsageError(f"This is no valid event: {error.problem}") from None
+        raise click.UsageError(f"This is not a valid event: {error.problem}") from None

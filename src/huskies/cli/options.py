@@ -13,7 +13,23 @@ from huskies.config import environment_name
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
-DIRECTORY: Final = click.Path(path_type=Path)
+
+class _Directory(click.Path):
+    """A path; an empty text is none, although `Path` takes it for the current directory."""
+
+    def convert(
+        self,
+        value: str | os.PathLike[str],
+        param: click.Parameter | None,
+        ctx: click.Context | None,
+    ) -> str | bytes | os.PathLike[str]:
+        """Check that there is something to convert: `--data-dir "$UNSET"` must not mean "here"."""
+        if value == "":
+            self.fail("expected a directory, got an empty text; name one, or leave it out", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+DIRECTORY: Final = _Directory(path_type=Path)
 PORT: Final = click.IntRange(0, 65_535)
 
 

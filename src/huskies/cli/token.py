@@ -47,8 +47,10 @@ def make(project: str, replace: bool, data_dir: Path) -> None:
 @data_dir_option
 def list_tokens(data_dir: Path) -> None:
     """Print the projects that have a token, one a line."""
+    from huskies.cli.token_file import check_data_dir
     from huskies.config import load_projects
 
+    check_data_dir(data_dir)
     names = sorted(load_projects(data_dir).sled_tokens)
     for name in names:
         click.echo(name)

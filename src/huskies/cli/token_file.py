@@ -36,8 +36,19 @@ def make_token(data_dir: Path, project: str, *, replace: bool) -> str:
     return secret
 
 
+def check_data_dir(data_dir: Path) -> None:
+    """Raises `ConfigError` where there is no such directory: a misspelt one is no gateway without tokens."""
+    if not data_dir.is_dir():
+        raise ConfigError(
+            f"--data-dir {data_dir}",
+            "expected a gateway's directory, but there is none; name another, or make a first token with "
+            "`huskies token make PROJECT`",
+        )
+
+
 def revoke_token(data_dir: Path, project: str) -> None:
     """Take the project's token out; raises `HuskiesError` where it has none."""
+    check_data_dir(data_dir)
     with _sled_tokens(data_dir) as tokens:
         if project not in tokens:
             raise HuskiesError(

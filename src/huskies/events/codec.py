@@ -25,6 +25,7 @@ from huskies.events.model import (
     StoredStoryBlocked,
     StoryBlocked,
 )
+from huskies.events.words import problem_in_words
 
 _encoder = msgspec.json.Encoder()
 _status: msgspec.json.Decoder[StatusEvent] = msgspec.json.Decoder(StatusEvent)
@@ -40,11 +41,16 @@ def _decode(decoder: msgspec.json.Decoder[_T], data: bytes | str) -> _T:
     try:
         return decoder.decode(data)
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
-        raise InvalidEventError(str(error)) from None
+        raise InvalidEventError(problem_in_words(error)) from None
 
 
 def encode(event: StatusEvent) -> bytes:
     """The event as one JSON object, its fields in the order of SPEC 2."""
+    return _encoder.encode(event)
+
+
+def encode_relayed(event: RelayedEvent) -> bytes:
+    """One event in the canonical form."""
     return _encoder.encode(event)
 
 
@@ -68,7 +74,7 @@ def decode_batch(data: bytes | msgspec.Raw) -> list[RelayedEvent]:
     try:
         return _batch.decode(data)
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
-        raise _first_invalid(data) or InvalidEventError(str(error)) from None
+        raise _first_invalid(data) or InvalidEventError(problem_in_words(error)) from None
 
 
 def _first_invalid(data: bytes | msgspec.Raw) -> InvalidEventError | None:
@@ -80,7 +86,7 @@ def _first_invalid(data: bytes | msgspec.Raw) -> InvalidEventError | None:
         try:
             _relayed.decode(part)
         except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
-            return InvalidEventError(str(error), index)
+            return InvalidEventError(problem_in_words(error), index)
     return None
 
 
@@ -92,7 +98,7 @@ def decode_v1(data: bytes | str) -> StoredEvent:
     try:
         return _stored.decode(data)
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
-        first = InvalidEventError(str(error))
+        first = InvalidEventError(problem_in_words(error))
     try:
         fields: Any = msgspec.json.decode(data)
         if isinstance(fields, dict):

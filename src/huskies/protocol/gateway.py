@@ -15,6 +15,7 @@ import msgspec
 from huskies import limits
 from huskies.errors import InvalidEventError
 from huskies.events import codec
+from huskies.events.words import problem_in_words
 from huskies.protocol import wire
 from huskies.protocol.effects import Admit, Append, ApplySnapshot, End, GatewayEffect, Ping, Send
 
@@ -82,7 +83,7 @@ class GatewaySession:
         try:
             frame = wire.decode_from_sled(data)
         except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
-            return self._undecodable(data, str(error))
+            return self._undecodable(data, problem_in_words(error))
         match frame:
             case wire.Events() if self._state is _State.OPEN:
                 return self._on_events(frame)
@@ -182,8 +183,8 @@ class GatewaySession:
     def _undecodable(self, data: bytes, problem: str) -> list[GatewayEffect]:
         try:
             msgspec.json.decode(data)
-        except (msgspec.DecodeError, UnicodeError, RecursionError):
-            problem = f"the frame is not JSON: {problem}"
+        except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+            problem = f"the frame is {problem_in_words(error)}"
             return self._refuse(wire.INVALID, problem, close_code=wire.CLOSE_NOT_JSON)
         return self._refuse(wire.INVALID, problem, seq=_first_invalid(data))
 

@@ -13,6 +13,7 @@ from enum import Enum, auto
 import msgspec
 
 from huskies import limits
+from huskies.events.words import problem_in_words
 from huskies.protocol import wire
 from huskies.protocol.effects import (
     Accepted,
@@ -100,7 +101,8 @@ class SledSession:
         try:
             frame = wire.decode_from_gateway(data)
         except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
-            return self._end(wire.CLOSE_POLICY, f"the gateway sent a frame that is none: {error}")
+            problem = f"the gateway sent a frame that cannot be read: {problem_in_words(error)}"
+            return self._end(wire.CLOSE_POLICY, problem)
         match frame:
             case wire.Refused():
                 return self._refused(frame)
@@ -195,7 +197,8 @@ class SledSession:
             project=view.project,
             sled_id=view.sled_id,
             epoch=view.epoch,
-            last_seq=view.last_seq,
+            # What was recorded since the session began is held too: it was recorded before the welcome.
+            last_seq=self._last_seq,
             signature=signature.hex(),
             previous=list(view.previous),
         )

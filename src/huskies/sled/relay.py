@@ -18,7 +18,7 @@ from huskies.sled.outbox import Outbox
 from huskies.sled.relay_connect import AttemptError, Connector
 from huskies.sled.relay_v1 import V1Session
 from huskies.sled.relay_v2 import SessionEnd, V2Session
-from huskies.sled.sockets import close_socket
+from huskies.sockets import close_socket
 
 _log = logging.getLogger("huskies.sled")
 

@@ -13,10 +13,10 @@ from yarl import URL
 from huskies import limits
 from huskies.errors import ConfigError, HuskiesError
 from huskies.protocol import wire
+from huskies.sockets import clean
 
 _TOKEN_BODY_MAX: Final = 64 << 10
 _TOKEN: Final = re.compile(r"[\x21-\x7e]{1,4096}")
-_REASON_MAX: Final = 300
 _UNAUTHORIZED: Final = (401, 403)
 _OK: Final = 200
 _SCHEMES: Final = {
@@ -137,12 +137,6 @@ class Connector:
                 middlewares=(_refuse_redirects,),
             )
         return self._session
-
-
-def clean(text: str) -> str:
-    """Text that a gateway said, fit for one line of a log."""
-    printable = "".join(character if character.isprintable() else " " for character in text[:_REASON_MAX])
-    return " ".join(printable.split())
 
 
 async def _refuse_redirects(

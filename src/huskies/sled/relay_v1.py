@@ -11,8 +11,7 @@ import aiohttp
 from huskies import limits
 from huskies.protocol import wire
 from huskies.sled.outbox import Outbox
-from huskies.sled.relay_connect import clean
-from huskies.sled.sockets import close_socket, first_of
+from huskies.sockets import clean, close_socket, first_of
 
 # Marked as sent by one commit, and lost with the connection at worst.
 _GROUP: Final = 16

@@ -27,8 +27,7 @@ from huskies.protocol.effects import (
 from huskies.protocol.sled import SledSession
 from huskies.sled.board import fit
 from huskies.sled.outbox import Outbox
-from huskies.sled.relay_connect import clean
-from huskies.sled.sockets import close_socket, first_of
+from huskies.sockets import clean, close_socket, first_of
 
 _log = logging.getLogger("huskies.sled")
 _TICK: Final = 1.0

@@ -1,4 +1,4 @@
-"""What the sessions of both versions do with a WebSocket."""
+"""What everyone who opens a WebSocket does with it."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from huskies import limits
 
 # A close frame holds 125 bytes, two of which are the code.
 _CLOSE_REASON_MAX: Final = 120
+_REASON_MAX: Final = 300
 
 
 async def first_of(*parts: Coroutine[Any, Any, str]) -> str:
@@ -40,3 +41,9 @@ async def close_socket(socket: aiohttp.ClientWebSocketResponse, code: int, reaso
     with contextlib.suppress(TimeoutError, aiohttp.ClientError, OSError):
         async with asyncio.timeout(limits.CLOSE_LIMIT):
             await socket.close(code=code, message=message)
+
+
+def clean(text: str) -> str:
+    """Text that another program said, fit for one line of a log."""
+    printable = "".join(character if character.isprintable() else " " for character in text[:_REASON_MAX])
+    return " ".join(printable.split())
