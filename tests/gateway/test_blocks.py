@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 from typing import Final
 
 import msgspec
@@ -11,7 +12,17 @@ from huskies import limits
 from huskies.errors import CorruptLogError
 from huskies.events import codec
 from huskies.events.model import RelayedEvent, StoredStoryBlocked
-from huskies.gateway.blocks import Batch, Block, Run, checksum, decode_runs, encode_runs, pack
+from huskies.gateway.blocks import (
+    Batch,
+    Block,
+    Run,
+    Stream,
+    checksum,
+    decode_runs,
+    encode_runs,
+    extend_digest,
+    pack,
+)
 
 
 def events(count: int, start: int = 0) -> list[RelayedEvent]:
@@ -22,7 +33,8 @@ def events(count: int, start: int = 0) -> list[RelayedEvent]:
 
 
 def batch(stream_id: int, first_seq: int, count: int) -> Batch:
-    return Batch(stream_id, first_seq, 1_000, 5, events(count, first_seq))
+    stream = Stream(stream_id, f"sled{stream_id}", "e", "shop")
+    return Batch(stream, first_seq, 1_000, 5, events(count, first_seq))
 
 
 batches: Final = st.lists(
@@ -35,7 +47,7 @@ def test_packing_keeps_every_event_in_order_with_its_seq(
     given: list[Batch], position: int, chain: int
 ) -> None:
     wanted = [
-        (one.stream_id, seq, event) for one in given for seq, event in enumerate(one.events, one.first_seq)
+        (one.stream.id, seq, event) for one in given for seq, event in enumerate(one.events, one.first_seq)
     ]
     found: list[tuple[int, int, RelayedEvent]] = []
     for block, runs_json in pack(given, position, chain):
@@ -61,6 +73,16 @@ def test_a_block_ends_once_it_holds_256_events(sizes: list[int], counts: list[in
     assert [block.count for block, _ in packed] == counts
 
 
+@given(st.lists(st.integers(1, 300), min_size=1, max_size=6))
+def test_the_digest_of_a_stream_does_not_depend_on_how_it_was_cut(sizes: list[int]) -> None:
+    stream = Stream(1, "sled", "e", "shop")
+    seqs = itertools.accumulate(sizes, initial=1)
+    cut = [Batch(stream, seq, 1, 0, events(size, seq)) for seq, size in zip(seqs, sizes, strict=False)]
+    runs = [run for block, _ in pack(cut, 1, 0) for run in block.runs]
+    at_once = codec.encode_batch(events(sum(sizes), 1))[1:-1]
+    assert runs[-1].digest == stream.digest == extend_digest(0, at_once)
+
+
 def test_no_batches_make_no_block() -> None:
     assert list(pack([], 1, 0)) == []
 
@@ -71,7 +93,7 @@ def test_the_same_events_after_another_history_have_another_checksum() -> None:
 
 
 def test_every_byte_counts_for_the_checksum() -> None:
-    runs, data = encode_runs([Run(1, 1, 1, 1, 0)]), codec.encode_batch(events(1))
+    runs, data = encode_runs([Run(1, 1, 1, 1, 0, 7)]), codec.encode_batch(events(1))
     sums = {checksum(7, runs, data), checksum(7, runs + b" ", data), checksum(7, runs, data + b" ")}
     assert len(sums) == 3
 
@@ -83,6 +105,6 @@ def test_events_that_cannot_be_decoded_are_a_damaged_log() -> None:
 
 
 def test_runs_survive_storing() -> None:
-    runs = [Run(1, 1, 3, 1_000, 0), Run(2, 9, 1, 1_001, 41)]
-    assert encode_runs(runs) == b"[[1,1,3,1000,0],[2,9,1,1001,41]]"
+    runs = [Run(1, 1, 3, 1_000, 0, 5), Run(2, 9, 1, 1_001, 41, 6)]
+    assert encode_runs(runs) == b"[[1,1,3,1000,0,5],[2,9,1,1001,41,6]]"
     assert decode_runs(encode_runs(runs)) == runs

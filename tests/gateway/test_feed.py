@@ -27,7 +27,9 @@ class Source:
 
     def block(self, count: int = 1, stream_id: int = 1, reason: str = "r") -> Block:
         event = StoredStoryBlocked(story_id="1_bug_x", reason=reason, timestamp_ms=1)
-        [(block, _)] = pack([Batch(stream_id, 1, 1, 0, [event] * count)], self.position + 1, self.chain)
+        stream = STREAMS[stream_id]
+        assert stream is not None
+        [(block, _)] = pack([Batch(stream, 1, 1, 0, [event] * count)], self.position + 1, self.chain)
         self.position, self.chain = block.last_position, block.chain
         return block
 

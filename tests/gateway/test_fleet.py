@@ -41,7 +41,9 @@ class Board:
         self.fleet = Fleet()
 
     def took(self, *events: RelayedEvent, stream_id: int = 1, first_seq: int = 1, at: int = 5_000) -> None:
-        batch = Batch(stream_id, first_seq, at, 0, list(events))
+        stream = STREAMS[stream_id]
+        assert stream is not None
+        batch = Batch(stream, first_seq, at, 0, list(events))
         for block, _ in pack([batch], self.fleet.position + 1, self.fleet.chain):
             self.fleet.apply_block(block, STREAMS)
 

@@ -18,7 +18,8 @@ from huskies.gateway.blocks import Batch, Block, Stream, pack
 from huskies.gateway.cursors import Cursor
 from huskies.gateway.selection import Filter, _hits, select
 
-STREAMS = [None, Stream(1, "aa", "e1", "shop"), Stream(2, "bb", "e2", "blog")]
+SHOP, BLOG = Stream(1, "aa", "e1", "shop"), Stream(2, "bb", "e2", "blog")
+STREAMS = [None, SHOP, BLOG]
 EVENTS: list[RelayedEvent] = [
     StoredStoryBlocked(story_id="1_bug_x", reason="r", timestamp_ms=100),
     StoredStageTransition(story_id="1_bug_x", from_stage="a", to_stage="b", timestamp_ms=200),
@@ -28,7 +29,7 @@ EVENTS: list[RelayedEvent] = [
 
 def block() -> Block:
     """Positions 11 to 16: three events of shop (seq 7 to 9), then the same of blog (seq 1 to 3)."""
-    [(made, _)] = pack([Batch(1, 7, 5_000, 8, EVENTS), Batch(2, 1, 6_000, 0, EVENTS)], 11, 99)
+    [(made, _)] = pack([Batch(SHOP, 7, 5_000, 8, EVENTS), Batch(BLOG, 1, 6_000, 0, EVENTS)], 11, 99)
     return made
 
 

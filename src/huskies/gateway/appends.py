@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import Protocol
 
 import msgspec
@@ -27,10 +28,23 @@ class AppendOwner(Protocol):
         """These have another content than the log, first at `seq`; nothing of them was stored."""
 
 
+class Claim(msgspec.Struct, frozen=True):
+    """The digests of a sequence before some events and with them, in another gateway's log.
+
+    `on_branch` is called where this log holds another branch of the sequence; the owner then counts the
+    events as committed, for there is nothing more to wait for.
+    """
+
+    before: int
+    after: int
+    on_branch: Callable[[Stream, Lost | Diverged], None]
+
+
 class Append(msgspec.Struct, gc=False):
     """Consecutive events on their way into the log, joined from so many `batches` of their owner.
 
-    `first_seq` 0: whatever comes next (events without an identity, from v1).
+    `first_seq` 0: whatever comes next (events without an identity, from v1). `claim` is what another gateway
+    says of the sequence that it sends them of; None where they come from a sled.
     """
 
     stream: Stream
@@ -42,12 +56,23 @@ class Append(msgspec.Struct, gc=False):
     count: int
     size: int
     batches: int = 1
+    claim: Claim | None = None
 
 
 class Conflict(msgspec.Struct, frozen=True):
     """The log holds something else at `seq`."""
 
     seq: int
+
+
+class Lost(msgspec.Struct, frozen=True):
+    """The log holds another branch of the sequence from `seq` on, and that one wins everywhere."""
+
+    seq: int
+
+
+class Diverged(msgspec.Struct, frozen=True):
+    """The log holds another branch of the sequence, which begins somewhere before these events."""
 
 
 class Settled(msgspec.Struct):
@@ -68,9 +93,14 @@ def tell(settled: Settled) -> None:
         _log.exception("a commit could not be acknowledged")
 
 
-def tell_refused(job: Append, result: Gap | Conflict) -> None:
+def tell_refused(job: Append, result: Gap | Conflict | Lost | Diverged) -> None:
     """Tell an owner that what it appended was refused."""
     try:
+        if isinstance(result, Lost | Diverged):
+            assert job.claim is not None  # noqa: S101 - who makes no claim gets a conflict
+            job.claim.on_branch(job.stream, result)
+            job.owner.on_committed(0, job.batches, job.count)
+            return
         if isinstance(result, Gap):
             job.owner.on_gap(result.expected, job.batches, job.count)
         else:

@@ -24,6 +24,12 @@ class Stream(msgspec.Struct):
 
     `closed_seq` is the last seq that the sled says it did not carry over to a newer epoch (None: still open,
     or never said). What lies between `last_seq` and `closed_seq` is missing, and no one will send it.
+    `digest` is that of its events up to `last_seq`.
+
+    A sequence may stand under several numbers, each beginning beyond its `base_seq`: where another branch of
+    it won, the older number ends at `cut_seq`, and what it holds beyond is in quarantine; the sequence is
+    then `contested`, and takes nothing from sleds any more. What is up to `dropped_seq` is no longer
+    retained.
     """
 
     id: int
@@ -32,16 +38,48 @@ class Stream(msgspec.Struct):
     project: str
     last_seq: int = 0
     closed_seq: int | None = None
+    digest: int = 0
+    base_seq: int = 0
+    base_digest: int = 0
+    cut_seq: int | None = None
+    contested: bool = False
+    dropped_seq: int = 0
+    dropped_digest: int = 0
+
+    @property
+    def origin(self) -> tuple[str, str]:
+        """Whose sequence it is: `(sled_id, epoch)`."""
+        return self.sled_id, self.epoch
+
+    @property
+    def shown_seq(self) -> int:
+        """The newest seq under this number that is part of the log and not in quarantine."""
+        return self.last_seq if self.cut_seq is None else self.cut_seq
 
 
 class Run(msgspec.Struct, array_like=True):
-    """Consecutive events of one stream within a block; those up to `replayed_through` were replayed."""
+    """Consecutive events of one stream within a block; those up to `replayed_through` were replayed.
+
+    `digest` is the stream's with the last of them.
+    """
 
     stream_id: int
     first_seq: int
     count: int
     received_ms: int
     replayed_through: int
+    digest: int
+
+    @property
+    def last_seq(self) -> int:
+        """The seq of the last of them."""
+        return self.first_seq + self.count - 1
+
+    def shown(self, stream: Stream) -> int:
+        """How many of them, from the first on, are not in quarantine."""
+        if stream.cut_seq is None:
+            return self.count
+        return min(self.count, max(0, stream.cut_seq + 1 - self.first_seq))
 
 
 class Block(msgspec.Struct):
@@ -81,13 +119,17 @@ class Block(msgspec.Struct):
 
 
 class Batch(msgspec.Struct):
-    """Events of one stream that were accepted for appending, before they are packed into blocks."""
+    """Events of one stream that were accepted for appending, before they are packed into blocks.
 
-    stream_id: int
+    `claimed` is the stream's digest with them, where another gateway that sent them said so.
+    """
+
+    stream: Stream
     first_seq: int
     received_ms: int
     replayed_through: int
     events: list[RelayedEvent]
+    claimed: int | None = None
 
 
 _runs_encoder = msgspec.json.Encoder()
@@ -110,8 +152,17 @@ def checksum(chain: int, runs_json: bytes, events_json: bytes) -> int:
     return zlib.crc32(events_json, zlib.crc32(runs_json, chain))
 
 
+def extend_digest(digest: int, events_json: bytes) -> int:
+    """The digest of a stream that goes on with these events, given as JSON separated by commas.
+
+    A CRC-32 of the events' canonical JSON, each followed by a comma: it does not depend on how the stream was
+    cut into runs, so that two logs can compare theirs.
+    """
+    return zlib.crc32(b",", zlib.crc32(events_json, digest))
+
+
 def pack(batches: Iterable[Batch], position: int, chain: int) -> Iterator[tuple[Block, bytes]]:
-    """Blocks out of batches, from `position` on, each with its runs as stored."""
+    """Blocks out of batches, from `position` on, each with its runs as stored; advances the digests."""
     waiting: list[Batch] = []
     count = 0
     for batch in _pieces(batches):
@@ -134,7 +185,7 @@ def _pieces(batches: Iterable[Batch]) -> Iterator[Batch]:
             continue
         for start in range(0, len(batch.events), size):
             yield Batch(
-                batch.stream_id,
+                batch.stream,
                 batch.first_seq + start,
                 batch.received_ms,
                 batch.replayed_through,
@@ -143,15 +194,28 @@ def _pieces(batches: Iterable[Batch]) -> Iterator[Batch]:
 
 
 def _pack_one(batches: list[Batch], count: int, position: int, chain: int) -> tuple[Block, bytes]:
-    runs = [
-        Run(batch.stream_id, batch.first_seq, len(batch.events), batch.received_ms, batch.replayed_through)
-        for batch in batches
-    ]
+    runs: list[Run] = []
+    parts: list[bytes] = []
+    for batch in batches:
+        stream = batch.stream
+        part = codec.encode_batch(batch.events)[1:-1]
+        stream.digest = extend_digest(stream.digest, part)
+        runs.append(
+            Run(
+                stream.id,
+                batch.first_seq,
+                len(batch.events),
+                batch.received_ms,
+                batch.replayed_through,
+                stream.digest,
+            )
+        )
+        parts.append(part)
     events = (
         batches[0].events if len(batches) == 1 else [event for batch in batches for event in batch.events]
     )
     runs_json = encode_runs(runs)
-    events_json = codec.encode_batch(events)
+    events_json = b"[%b]" % b",".join(parts)
     return (
         Block(position, count, chain, checksum(chain, runs_json, events_json), runs, events_json, events),
         runs_json,

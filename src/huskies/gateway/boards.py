@@ -9,6 +9,7 @@ import msgspec
 from huskies.gateway.fleet import Fleet, Project, Story
 from huskies.gateway.log import Log
 from huskies.gateway.sessions import Sessions
+from huskies.gateway.streams import MissingRange
 
 
 class StoryView(msgspec.Struct, frozen=True):
@@ -24,15 +25,6 @@ class StoryView(msgspec.Struct, frozen=True):
     merge_failure_since_ms: int | None
 
 
-class MissingRange(msgspec.Struct, frozen=True):
-    """Events that a sled recorded and that no one holds any more."""
-
-    sled_id: str
-    epoch: str
-    first_seq: int
-    last_seq: int
-
-
 class ProjectView(msgspec.Struct, frozen=True):
     """One project: its sled, and where its stories stand."""
 
@@ -43,6 +35,7 @@ class ProjectView(msgspec.Struct, frozen=True):
     outstanding: int | None
     identity_used_twice: bool
     missing: list[MissingRange]
+    quarantined: list[MissingRange]
     stories: list[StoryView]
 
 
@@ -50,26 +43,28 @@ def project_views(
     urls: Mapping[str, str | None], fleet: Fleet, sessions: Sessions, log: Log
 ) -> list[ProjectView]:
     """Every project that is listed, has ever pushed, or is connected, by name."""
-    missing = missing_ranges(log)
+    missing, quarantined = log.sequences.missing(), log.sequences.quarantined()
     names = sorted({*urls, *fleet.projects, *sessions.projects()})
     return [
-        _view(name, urls.get(name), fleet.projects.get(name, Project()), sessions, missing.get(name, []))
+        _view(
+            name,
+            urls.get(name),
+            fleet.projects.get(name, Project()),
+            sessions,
+            missing.get(name, []),
+            quarantined.get(name, []),
+        )
         for name in names
     ]
 
 
-def missing_ranges(log: Log) -> dict[str, list[MissingRange]]:
-    """For each project, what its sleds said they recorded in older epochs and the log never got."""
-    found: dict[str, list[MissingRange]] = {}
-    for stream in list(log.streams):
-        if stream is not None and stream.closed_seq is not None and stream.closed_seq > stream.last_seq:
-            missing = MissingRange(stream.sled_id, stream.epoch, stream.last_seq + 1, stream.closed_seq)
-            found.setdefault(stream.project, []).append(missing)
-    return found
-
-
-def _view(
-    name: str, url: str | None, project: Project, sessions: Sessions, missing: list[MissingRange]
+def _view(  # noqa: PLR0917 - one caller
+    name: str,
+    url: str | None,
+    project: Project,
+    sessions: Sessions,
+    missing: list[MissingRange],
+    quarantined: list[MissingRange],
 ) -> ProjectView:
     state = sessions.state(name)
     return ProjectView(
@@ -80,6 +75,7 @@ def _view(
         outstanding=state.outstanding,
         identity_used_twice=state.identity_used_twice,
         missing=missing,
+        quarantined=quarantined,
         stories=[_story_view(story_id, story) for story_id, story in project.stories.items()],
     )
 

@@ -68,7 +68,8 @@ class Fleet(msgspec.Struct):
             assert stream is not None  # noqa: S101 - a run's stream is registered before its first event
             project = self.project(stream.project)
             project.last_seen_ms = max(project.last_seen_ms or 0, run.received_ms)
-            _apply_run(project.stories, events[start : start + run.count], run.stream_id, run.first_seq)
+            shown = events[start : start + run.shown(stream)]
+            _apply_run(project.stories, shown, run.stream_id, run.first_seq)
             start += run.count
         self.position = block.last_position
         self.chain = block.chain

@@ -12,7 +12,7 @@ import sqlite3
 from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeAlias, TypeVar
 from weakref import WeakKeyDictionary
 
 import msgspec
@@ -20,12 +20,14 @@ import msgspec
 from huskies import limits
 from huskies.errors import StoreError
 from huskies.events import codec
-from huskies.events.model import RelayedEvent
 from huskies.gateway import log_store
-from huskies.gateway.appends import Append, AppendOwner, Conflict, Settled, tell, tell_refused
+from huskies.gateway.appends import Append, AppendOwner, Conflict, Diverged, Lost, Settled, tell, tell_refused
 from huskies.gateway.blocks import Batch, Block, Stream, pack
+from huskies.gateway.stream_reader import Lookup, StreamReader
+from huskies.gateway.streams import Streams
+from huskies.protocol.branches import first_wins
 from huskies.protocol.contiguity import Gap, Split, judge
-from huskies.protocol.vectors import VersionVector
+from huskies.protocol.vectors import Origin, VersionVector
 from huskies.protocol.wire import PreviousEpoch
 from huskies.storage.commits import CommitThread
 from huskies.storage.sqlite import open_writer
@@ -35,6 +37,12 @@ _T = TypeVar("_T")
 
 # Checkpointing the heads this often keeps start-up short whatever the log's length.
 _CHECKPOINT_EVENTS = 200_000
+# What came within so many milliseconds is kept as having come at once.
+_SAME_MOMENT_MS = 100
+
+_Waiting: TypeAlias = dict[int, list[Batch]]
+_Refusal: TypeAlias = Gap | Conflict | Lost | Diverged
+_Result: TypeAlias = int | _Refusal
 
 
 class _Call(msgspec.Struct):
@@ -42,13 +50,6 @@ class _Call(msgspec.Struct):
 
     run: Callable[[sqlite3.Connection], Any]
     done: asyncio.Future[Any] | None
-
-
-class Lookup(Protocol):
-    """Finds blocks by stream; only as fresh as it says."""
-
-    def run_positions(self, stream_id: int, first_seq: int, last_seq: int) -> tuple[list[int], int]:
-        """Positions of blocks that may hold these, and the position up to which that is the whole truth."""
 
 
 class Log:
@@ -66,11 +67,10 @@ class Log:
         self.path = directory / log_store.FILE_NAME
         self._connection = open_writer(self.path, log_store.SCHEMA, log_store.VERSION)
         self.log_id = log_store.log_id(self._connection)
-        self.streams = log_store.read_streams(self._connection)
-        self._by_origin = {(s.sled_id, s.epoch): s for s in self.streams if s is not None}
-        self._projects = {sled_id: stream.project for (sled_id, _), stream in self._by_origin.items()}
+        self.sequences = Streams(log_store.read_streams(self._connection))
+        self.streams = self.sequences.rows
+        self._reader = StreamReader(self._connection, lookup, self.sequences)
         self.position, self.chain = log_store.last_block(self._connection)
-        self._lookup = lookup
         self._published = published
         self._now_ms = now_ms
         self._failed = False
@@ -132,19 +132,23 @@ class Log:
         """
 
         def run(connection: sqlite3.Connection) -> tuple[Stream, int] | str:
-            owner = self._projects.setdefault(sled_id, project)
+            owner = self.sequences.owner(sled_id, project)
             if owner != project:
                 return owner
             for older in previous:
                 self._close_epoch(connection, sled_id, older, project)
-            stream = self._register(connection, sled_id, epoch, project)
+            stream = self.sequences.register(connection, sled_id, epoch, project)
             return stream, stream.last_seq
 
         return await self.call(run)
 
     def heads(self) -> VersionVector:
         """How much of each sequence the log holds."""
-        return VersionVector({origin: stream.last_seq for origin, stream in list(self._by_origin.items())})
+        return self.sequences.heads()
+
+    async def digest(self, origin: Origin, seq: int) -> int | None:
+        """The digest of a sequence up to `seq`; None where the log does not retain that."""
+        return await self.call(lambda _: self._reader.digest(origin, seq))
 
     async def stop(self) -> None:
         """Commit what was handed over, checkpoint and close."""
@@ -164,7 +168,7 @@ class Log:
     def _commit(self, jobs: Sequence[Append | _Call]) -> list[Any]:
         connection = self._connection
         blocks: list[Block] = []
-        waiting: dict[int, Batch] = {}
+        waiting: _Waiting = {}
         results: list[Any] = []
         try:
             connection.execute("BEGIN IMMEDIATE")
@@ -186,92 +190,85 @@ class Log:
         self._fresh.append(blocks)
         return results
 
-    def _append(self, job: Append, waiting: dict[int, Batch], blocks: list[Block]) -> int | Gap | Conflict:
+    def _append(self, job: Append, waiting: _Waiting, blocks: list[Block]) -> _Result:
         # What a session sent behind something that was refused continues another history than the log's,
         # also where its first seq would be the next in turn.
         refused = self._refused.get(job.owner) if self._refused else None
         if refused is not None:
             return refused
-        stream = job.stream
+        stream = job.stream if job.claim is None else self.sequences.live(job.stream.origin) or job.stream
         first_seq = job.first_seq or stream.last_seq + 1
-        last_seq = first_seq + job.count - 1
-        verdict: Gap | Split | Conflict = judge(stream.last_seq, first_seq, job.count)
-        if isinstance(verdict, Split) and verdict.held:
-            self._flush(waiting, blocks)
-            verdict = self._compare(stream, job, verdict)
-        if not isinstance(verdict, Split):
+        verdict: Split | _Refusal = judge(stream.last_seq, first_seq, job.count)
+        if stream.contested and job.claim is None:
+            verdict = Conflict(first_seq)
+        elif isinstance(verdict, Split):
+            if verdict.held or (job.claim is not None and _waits_unclaimed(stream, waiting)):
+                self._flush(waiting, blocks)
+            stream, verdict = self._compare(stream, job, verdict, waiting.get(stream.id))
+        if isinstance(verdict, Gap | Conflict):
             self._refused[job.owner] = verdict
+        if not isinstance(verdict, Split):
             return verdict
         fresh = job.events[verdict.held :] if verdict.held else job.events
+        last_seq = first_seq + job.count - 1
         if fresh:
             stream.last_seq = last_seq
             self._dirty[stream.id] = stream
-            self._wait(
-                Batch(stream.id, first_seq + verdict.held, job.received_ms, job.replayed_through, fresh),
-                waiting,
-                blocks,
-            )
+            batch = Batch(stream, first_seq + verdict.held, job.received_ms, job.replayed_through, fresh)
+            batch.claimed = None if job.claim is None else job.claim.after
+            _wait(batch, waiting)
         return last_seq
 
-    def _wait(self, batch: Batch, waiting: dict[int, Batch], blocks: list[Block]) -> None:
-        """Let a batch wait for the end of the commit, joined with what waits of the same stream."""
-        before = waiting.get(batch.stream_id)
-        if before is not None and before.replayed_through == batch.replayed_through:
-            before.events.extend(batch.events)
-            return
-        if before is not None:
-            self._flush(waiting, blocks)
-        waiting[batch.stream_id] = batch
-
-    def _flush(self, waiting: dict[int, Batch], blocks: list[Block]) -> None:
-        for block, runs_json in pack(waiting.values(), self.position + 1, self.chain):
+    def _flush(self, waiting: _Waiting, blocks: list[Block]) -> None:
+        batches = [batch for of_stream in waiting.values() for batch in of_stream]
+        for block, runs_json in pack(batches, self.position + 1, self.chain):
             log_store.insert_block(self._connection, block, runs_json)
             self.position, self.chain = block.last_position, block.chain
             self._unchecked += block.count
+            self._reader.appended(block)
             blocks.append(block)
+        for last in (of_stream[-1] for of_stream in waiting.values()):
+            if last.claimed not in (None, last.stream.digest):
+                _log.error("another gateway's digest of a sled's events is wrong", extra=_names(last.stream))
         waiting.clear()
 
-    def _compare(self, stream: Stream, job: Append, split: Split) -> Split | Conflict:
-        """Compares what is held already; what differs goes into quarantine, with all that was sent behind."""
-        held = self._held(stream, job.first_seq, job.first_seq + split.held - 1)
+    def _compare(
+        self, stream: Stream, job: Append, split: Split, waiting: list[Batch] | None
+    ) -> tuple[Stream, Split | _Refusal]:
+        """Compares what is held already, and says under which number and how the batch goes on.
+
+        What a sled sends that differs goes into quarantine, with all that was sent behind. Of two branches
+        that differ between logs, the same one wins everywhere, and the other goes into quarantine.
+        """
+        if job.claim is not None:
+            before = self._reader.digest(stream.origin, job.first_seq - 1) if split.held else stream.digest
+            if job.claim.before != (waiting[-1].claimed if waiting else before):
+                return stream, Diverged()
+        if not split.held:
+            return stream, split
+        held = self._reader.events(stream.origin, job.first_seq, job.first_seq + split.held - 1)
         for seq, event in enumerate(job.events[: split.held], job.first_seq):
-            if held[seq] != event:
-                self._quarantine(job, seq)
-                return Conflict(seq)
-        return split
+            # What is no longer retained cannot be compared; it was when it came.
+            if seq not in held or held[seq] == event:
+                continue
+            if job.claim is not None and first_wins(event, held[seq]):
+                return self._cut(stream, seq), Split(seq - job.first_seq)
+            self._quarantine(job, seq)
+            if job.claim is None:
+                return stream, Conflict(seq)
+            self.sequences.contest(self._connection, stream)
+            return stream, Lost(seq)
+        return stream, split
 
-    def _held(self, stream: Stream, first_seq: int, last_seq: int) -> dict[int, RelayedEvent]:
-        """What the log holds of a stream from `first_seq` to `last_seq`, all of which it holds."""
-        wanted = range(first_seq, last_seq + 1)
-        indexed, known_to = self._lookup.run_positions(stream.id, first_seq, last_seq)
-        held: dict[int, RelayedEvent] = {}
-        # The index follows the log; what it has not seen yet is looked through. Should it ever lack what it
-        # ought to know, the whole log is: taking what is held for something else would store it twice.
-        for positions in (indexed, self._positions(stream, known_to), self._positions(stream, 0)):
-            for position in positions:
-                self._collect(stream.id, position, held)
-            if held.keys() >= set(wanted):
-                return held
-        missing = next(seq for seq in wanted if seq not in held)
-        raise StoreError(f"{self.path}: seq {missing} of a sled ought to be there and is not")
-
-    def _positions(self, stream: Stream, after: int) -> list[int]:
-        mark = f"[{stream.id},".encode()
-        return [
-            position
-            for position, runs_json in log_store.runs_after(self._connection, after)
-            if mark in runs_json
-        ]
-
-    def _collect(self, stream_id: int, position: int, held: dict[int, RelayedEvent]) -> None:
-        block = log_store.block_at(self._connection, position)
-        if block is None:
-            return
-        start = 0
-        for run in block.runs:
-            if run.stream_id == stream_id:
-                held.update(enumerate(block.events()[start : start + run.count], run.first_seq))
-            start += run.count
+    def _cut(self, stream: Stream, seq: int) -> Stream:
+        digest = self._reader.digest(stream.origin, seq - 1)
+        if digest is None:
+            raise StoreError(f"{self.path}: what a sled's seq {seq} continues is not there")
+        _log.error(
+            "another branch of a sled's history won; what was held from there on is in quarantine",
+            extra={**_names(stream), "from": seq, "to": stream.last_seq},
+        )
+        return self.sequences.cut(self._connection, stream, seq, digest)
 
     def _quarantine(self, job: Append, seq: int) -> None:
         events = job.events[seq - job.first_seq :]
@@ -280,35 +277,15 @@ class Log:
             (job.stream.id, seq, job.received_ms, codec.encode_batch(events)),
         )
 
-    def _register(self, connection: sqlite3.Connection, sled_id: str, epoch: str, project: str) -> Stream:
-        known = self._by_origin.get((sled_id, epoch))
-        if known is not None:
-            return known
-        stream = Stream(len(self.streams), sled_id, epoch, project)
-        connection.execute(
-            "INSERT INTO streams VALUES (?, ?, ?, ?, 0, NULL)", (stream.id, sled_id, epoch, project)
-        )
-        self.streams.append(stream)
-        self._by_origin[sled_id, epoch] = stream
-        return stream
-
     def _close_epoch(
         self, connection: sqlite3.Connection, sled_id: str, older: PreviousEpoch, project: str
     ) -> None:
-        stream = self._register(connection, sled_id, older.epoch, project)
-        if stream.closed_seq == older.last_seq:
-            return
-        stream.closed_seq = older.last_seq
-        connection.execute("UPDATE streams SET closed_seq = ? WHERE id = ?", (older.last_seq, stream.id))
-        if older.last_seq > stream.last_seq:
+        stream = self.sequences.register(connection, sled_id, older.epoch, project)
+        news = self.sequences.close_epoch(connection, stream, older.last_seq)
+        if news and older.last_seq > stream.last_seq:
             _log.error(
                 "events are missing: their sled no longer holds them",
-                extra={
-                    "project": project,
-                    "epoch": older.epoch,
-                    "from": stream.last_seq + 1,
-                    "to": older.last_seq,
-                },
+                extra={**_names(stream), "from": stream.last_seq + 1, "to": older.last_seq},
             )
 
     def _write_heads(self) -> None:
@@ -350,6 +327,33 @@ class Log:
         if self._room is not None:
             self._room.set_result(None)
             self._room = None
+
+
+def _wait(batch: Batch, waiting: _Waiting) -> None:
+    """Let a batch wait for the end of the commit, joined with what waits of the same stream."""
+    batches = waiting.setdefault(batch.stream.id, [])
+    if batches and _are_alike(batches[-1], batch):
+        batches[-1].events.extend(batch.events)
+        batches[-1].claimed = batch.claimed
+    else:
+        batches.append(batch)
+
+
+def _waits_unclaimed(stream: Stream, waiting: _Waiting) -> bool:
+    """Whether a digest of what waits of the stream is not known yet."""
+    batches = waiting.get(stream.id, [])
+    return bool(batches) and batches[-1].claimed is None
+
+
+def _are_alike(before: Batch, batch: Batch) -> bool:
+    return (
+        before.replayed_through == batch.replayed_through
+        and abs(batch.received_ms - before.received_ms) <= _SAME_MOMENT_MS
+    )
+
+
+def _names(stream: Stream) -> dict[str, object]:
+    return {"project": stream.project, "sled_id": stream.sled_id, "epoch": stream.epoch}
 
 
 def _cost(job: Append | _Call) -> int:

@@ -7,6 +7,8 @@ import sqlite3
 from collections.abc import Iterator
 from typing import Final
 
+import msgspec
+
 from huskies.errors import CorruptLogError
 from huskies.gateway.blocks import Block, Stream, checksum, decode_runs
 
@@ -20,7 +22,9 @@ CREATE TABLE blocks (position INTEGER PRIMARY KEY, count INTEGER NOT NULL, befor
                      chain INTEGER NOT NULL, runs BLOB NOT NULL, events BLOB NOT NULL);
 CREATE TABLE streams (id INTEGER PRIMARY KEY, sled_id TEXT NOT NULL, epoch TEXT NOT NULL,
                       project TEXT NOT NULL, last_seq INTEGER NOT NULL, closed_seq INTEGER,
-                      UNIQUE (sled_id, epoch));
+                      digest INTEGER NOT NULL, base_seq INTEGER NOT NULL, base_digest INTEGER NOT NULL,
+                      cut_seq INTEGER, contested INTEGER NOT NULL, dropped_seq INTEGER NOT NULL,
+                      dropped_digest INTEGER NOT NULL);
 CREATE TABLE snapshots (project TEXT PRIMARY KEY, stream_id INTEGER NOT NULL, seq INTEGER NOT NULL,
                         position INTEGER NOT NULL, received_ms INTEGER NOT NULL, stories BLOB NOT NULL)
                        WITHOUT ROWID;
@@ -60,15 +64,14 @@ def log_id(connection: sqlite3.Connection) -> str:
 
 
 def read_streams(connection: sqlite3.Connection) -> list[Stream | None]:
-    """All streams, indexed by id (ids begin at 1), with the newest seq that each holds.
+    """All streams, indexed by id (ids begin at 1), with the newest seq that each holds and its digest.
 
     The rows' `last_seq` are as of the last checkpoint; the runs of the blocks since then are added.
     """
     streams: list[Stream | None] = [None]
-    for row in connection.execute(
-        "SELECT id, sled_id, epoch, project, last_seq, closed_seq FROM streams ORDER BY id"
-    ):
-        stream = Stream(*row)
+    columns = ", ".join(Stream.__struct_fields__)
+    for row in connection.execute(f"SELECT {columns} FROM streams ORDER BY id"):  # noqa: S608 - constant
+        stream = msgspec.convert(dict(zip(Stream.__struct_fields__, row, strict=True)), Stream, strict=False)
         streams.extend([None] * (stream.id + 1 - len(streams)))
         streams[stream.id] = stream
     since = read_meta(connection, "heads_position") or 0
@@ -76,14 +79,15 @@ def read_streams(connection: sqlite3.Connection) -> list[Stream | None]:
         for run in decode_runs(runs_json):
             known = streams[run.stream_id]
             assert known is not None  # noqa: S101 - streams are committed before their first run
-            known.last_seq = run.first_seq + run.count - 1
+            known.last_seq, known.digest = run.last_seq, run.digest
     return streams
 
 
 def write_heads(connection: sqlite3.Connection, streams: list[Stream], position: int) -> None:
     """Checkpoint what `read_streams` would otherwise have to work out; part of the caller's transaction."""
     connection.executemany(
-        "UPDATE streams SET last_seq = ? WHERE id = ?", [(stream.last_seq, stream.id) for stream in streams]
+        "UPDATE streams SET last_seq = ?, digest = ? WHERE id = ?",
+        [(stream.last_seq, stream.digest, stream.id) for stream in streams],
     )
     write_meta(connection, "heads_position", position)
 

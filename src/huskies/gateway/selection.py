@@ -71,9 +71,10 @@ def select(
     for run in block.runs:
         stream = streams[run.stream_id]
         assert stream is not None  # noqa: S101 - a run's stream is registered before its first event
-        if position + run.count > after + 1 and wanted.project in (None, stream.project):
+        shown = run.shown(stream)
+        if position + shown > after + 1 and wanted.project in (None, stream.project):
             first = max(position, after + 1) - block.position
-            last = position + run.count - block.position
+            last = position + shown - block.position
             yield from _show(block, run, position, stream, log_id, hits[_at(hits, first) : _at(hits, last)])
         position += run.count
 

@@ -1,0 +1,130 @@
+"""Reads single streams out of the log: their events and their digests, by seq."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import deque
+from collections.abc import Iterator, Sequence
+from typing import Final, Protocol
+
+from huskies.errors import StoreError
+from huskies.events.model import RelayedEvent
+from huskies.gateway import log_store
+from huskies.gateway.blocks import Block, Run, Stream, extend_digest
+from huskies.gateway.streams import Streams
+from huskies.protocol.vectors import Origin
+
+# What came over several ways at once is compared with what was just committed, and needs no disk for it.
+_RECENT_EVENTS: Final = 20_000
+_RECENT_BLOCKS: Final = 500
+
+
+class Lookup(Protocol):
+    """Finds blocks by stream; only as fresh as it says."""
+
+    def run_positions(self, stream_id: int, first_seq: int, last_seq: int) -> tuple[list[int], int]:
+        """Positions of blocks that may hold these, and the position up to which that is the whole truth."""
+
+
+class StreamReader:
+    """Reads over `connection`, in the thread that it belongs to."""
+
+    def __init__(self, connection: sqlite3.Connection, lookup: Lookup, streams: Streams) -> None:
+        self._connection = connection
+        self._lookup = lookup
+        self._streams = streams
+        self._recent: deque[Block] = deque()
+        self._recent_events = 0
+
+    def appended(self, block: Block) -> None:
+        """The log now ends with this block."""
+        self._recent.append(block)
+        self._recent_events += block.count
+        while self._recent_events > _RECENT_EVENTS or len(self._recent) > _RECENT_BLOCKS:
+            self._recent_events -= self._recent.popleft().count
+
+    def events(self, origin: Origin, first_seq: int, last_seq: int) -> dict[int, RelayedEvent]:
+        """What the log retains of a sequence between these, by seq; raises `StoreError`."""
+        held: dict[int, RelayedEvent] = {}
+        for stream, first, last in self._streams.parts(origin, first_seq, last_seq):
+            wanted = set(range(first, last + 1))
+            for block, run, start in self._runs(stream, first, last):
+                held.update(enumerate(block.events()[start : start + run.shown(stream)], run.first_seq))
+                if held.keys() >= wanted:
+                    break
+            if missing := wanted - held.keys():
+                raise StoreError(f"the log ought to hold seq {min(missing)} of sled {origin[0]} and does not")
+        return held
+
+    def digest(self, origin: Origin, seq: int) -> int | None:
+        """The digest of a sequence up to `seq`; None where the log does not hold, or not retain, that."""
+        if seq == 0:
+            return 0
+        for stream, _, _ in self._streams.parts(origin, seq, seq):
+            if seq == stream.last_seq and stream.cut_seq is None:
+                return stream.digest
+            for block, run, start in self._runs(stream, seq, seq):
+                return self._digest_within(stream, block, run, start, seq)
+        return self._noted_digest(origin, seq)
+
+    def _digest_within(self, stream: Stream, block: Block, run: Run, start: int, seq: int) -> int | None:
+        if run.last_seq == seq:
+            return run.digest
+        before = self._digest_before(stream, run)
+        if before is None:
+            return None
+        parts = block.event_parts()[start : start + seq + 1 - run.first_seq]
+        return extend_digest(before, b",".join(bytes(part) for part in parts))
+
+    def _digest_before(self, stream: Stream, run: Run) -> int | None:
+        """The digest with the run before this one of the same number, or with its base."""
+        before = run.first_seq - 1
+        if before == stream.base_seq:
+            return stream.base_digest
+        for _, earlier, _ in self._runs(stream, before, before):
+            return earlier.digest
+        return self._noted_digest(stream.origin, before)
+
+    def _noted_digest(self, origin: Origin, seq: int) -> int | None:
+        for stream in self._streams.rows:
+            if stream is not None and stream.origin == origin:
+                if seq == stream.base_seq:
+                    return stream.base_digest
+                if seq == stream.dropped_seq:
+                    return stream.dropped_digest
+        return None
+
+    def _runs(self, stream: Stream, first_seq: int, last_seq: int) -> Iterator[tuple[Block, Run, int]]:
+        """The runs of a number that hold some of these, each with its block and its place in it.
+
+        The same may come more than once.
+        """
+        for block in self._blocks(stream, first_seq, last_seq):
+            start = 0
+            for run in block.runs:
+                if run.stream_id == stream.id and run.first_seq <= last_seq and run.last_seq >= first_seq:
+                    yield block, run, start
+                start += run.count
+
+    def _blocks(self, stream: Stream, first_seq: int, last_seq: int) -> Iterator[Block]:
+        yield from reversed(self._recent)
+        indexed, known_to = self._lookup.run_positions(stream.id, first_seq, last_seq)
+        yield from self._blocks_at(indexed)
+        # The index follows the log; what it has not seen yet is looked through. Should it ever lack what it
+        # ought to know, the whole log is: taking what is held for something else would store it twice.
+        for after in (known_to, 0):
+            yield from self._blocks_at(self._positions(stream, after))
+
+    def _blocks_at(self, positions: Sequence[int]) -> Iterator[Block]:
+        for position in positions:
+            block = log_store.block_at(self._connection, position)
+            if block is not None:
+                yield block
+
+    def _positions(self, stream: Stream, after: int) -> list[int]:
+        mark = f"[{stream.id},".encode()
+        return [
+            position
+            for position, runs_json in log_store.runs_after(self._connection, after)
+            if mark in runs_json
+        ]

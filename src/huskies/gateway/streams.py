@@ -1,0 +1,158 @@
+"""The log's register of sequences: under which numbers each `(sled_id, epoch)` stands, and how far.
+
+Changes happen in the writer's thread, within its transaction; the event loop only reads.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+
+import msgspec
+
+from huskies.gateway.blocks import Stream
+from huskies.protocol.vectors import Origin, VersionVector
+
+
+class MissingRange(msgspec.Struct, frozen=True):
+    """Events of a stream from `first_seq` to `last_seq`, of which something is to be said."""
+
+    sled_id: str
+    epoch: str
+    first_seq: int
+    last_seq: int
+
+
+class Streams:
+    """All sequences of a log; `rows` is indexed by number (numbers begin at 1) and only grows."""
+
+    def __init__(self, rows: list[Stream | None]) -> None:
+        self.rows = rows
+        self._numbers: dict[Origin, list[Stream]] = {}
+        self._projects: dict[str, str] = {}
+        for stream in rows:
+            if stream is not None:
+                self._numbers.setdefault(stream.origin, []).append(stream)
+                self._projects.setdefault(stream.sled_id, stream.project)
+
+    def live(self, origin: Origin) -> Stream | None:
+        """The number under which the sequence goes on."""
+        numbers = self._numbers.get(origin)
+        return None if numbers is None else numbers[-1]
+
+    def all_live(self) -> list[Stream]:
+        """For each sequence the number under which it goes on."""
+        return [numbers[-1] for numbers in list(self._numbers.values())]
+
+    def owner(self, sled_id: str, project: str) -> str:
+        """The project that the sled belongs to: this one, where it is new."""
+        return self._projects.setdefault(sled_id, project)
+
+    def heads(self) -> VersionVector:
+        """How much of each sequence the log holds."""
+        return VersionVector({stream.origin: stream.last_seq for stream in self.all_live()})
+
+    def parts(self, origin: Origin, first_seq: int, last_seq: int) -> Iterator[tuple[Stream, int, int]]:
+        """What the log retains and shows of these: under which number, from which seq to which."""
+        for stream in self._numbers.get(origin, []):
+            first = max(first_seq, stream.base_seq + 1, stream.dropped_seq + 1)
+            last = min(last_seq, stream.shown_seq)
+            if first <= last:
+                yield stream, first, last
+
+    def missing(self) -> dict[str, list[MissingRange]]:
+        """For each project, what was recorded and neither came nor will."""
+        found: dict[str, list[MissingRange]] = {}
+        for numbers in list(self._numbers.values()):
+            end = 0
+            for stream in numbers:
+                _add(found, stream, end + 1, stream.base_seq)
+                end = max(end, stream.shown_seq)
+            live = numbers[-1]
+            if live.closed_seq is not None:
+                _add(found, live, live.last_seq + 1, live.closed_seq)
+        return found
+
+    def quarantined(self) -> dict[str, list[MissingRange]]:
+        """For each project, what came and lost against another branch of the same sequence."""
+        found: dict[str, list[MissingRange]] = {}
+        for stream in list(self.rows):
+            if stream is not None and stream.cut_seq is not None:
+                _add(found, stream, stream.cut_seq + 1, stream.last_seq)
+        return found
+
+    # --- in the writer's thread --------------------------------------------------------------------
+
+    def register(self, connection: sqlite3.Connection, sled_id: str, epoch: str, project: str) -> Stream:
+        """The number of this sequence, made where it is new."""
+        known = self.live((sled_id, epoch))
+        return known or self._add(connection, Stream(len(self.rows), sled_id, epoch, project))
+
+    def close_epoch(self, connection: sqlite3.Connection, stream: Stream, closed_seq: int) -> bool:
+        """Note the last seq that was not carried over; whether that is news."""
+        if stream.closed_seq == closed_seq:
+            return False
+        stream.closed_seq = closed_seq
+        connection.execute("UPDATE streams SET closed_seq = ? WHERE id = ?", (closed_seq, stream.id))
+        return True
+
+    def adopt_base(
+        self, connection: sqlite3.Connection, stream: Stream, base_seq: int, digest: int
+    ) -> Stream:
+        """Go on beyond `base_seq`: what comes before is retained nowhere. The number to go on under."""
+        if stream.last_seq >= base_seq:
+            return stream
+        return self._go_on(connection, stream, base_seq, digest, contested=stream.contested)
+
+    def cut(self, connection: sqlite3.Connection, stream: Stream, from_seq: int, digest: int) -> Stream:
+        """Another branch won from `from_seq` on: the number it goes on under.
+
+        `digest` is the sequence's before `from_seq`.
+        """
+        for number in self._numbers[stream.origin]:
+            if number.shown_seq >= from_seq:
+                number.cut_seq = max(number.base_seq, from_seq - 1)
+                connection.execute("UPDATE streams SET cut_seq = ? WHERE id = ?", (number.cut_seq, number.id))
+        stream.contested = True
+        return self._go_on(connection, stream, from_seq - 1, digest, contested=True)
+
+    def contest(self, connection: sqlite3.Connection, stream: Stream) -> None:
+        """This branch won against another: sleds have to go on in a new epoch all the same."""
+        if not stream.contested:
+            stream.contested = True
+            connection.execute("UPDATE streams SET contested = 1 WHERE id = ?", (stream.id,))
+
+    def _go_on(
+        self, connection: sqlite3.Connection, stream: Stream, base_seq: int, digest: int, *, contested: bool
+    ) -> Stream:
+        following = Stream(
+            len(self.rows),
+            stream.sled_id,
+            stream.epoch,
+            stream.project,
+            last_seq=base_seq,
+            closed_seq=stream.closed_seq,
+            digest=digest,
+            base_seq=base_seq,
+            base_digest=digest,
+            contested=contested,
+        )
+        return self._add(connection, following)
+
+    def _add(self, connection: sqlite3.Connection, stream: Stream) -> Stream:
+        marks = ", ".join("?" * len(Stream.__struct_fields__))
+        connection.execute(
+            f"INSERT INTO streams VALUES ({marks})",  # noqa: S608 - constant
+            msgspec.structs.astuple(stream),
+        )
+        self.rows.append(stream)
+        self._numbers.setdefault(stream.origin, []).append(stream)
+        self._projects.setdefault(stream.sled_id, stream.project)
+        return stream
+
+
+def _add(found: dict[str, list[MissingRange]], stream: Stream, first_seq: int, last_seq: int) -> None:
+    if first_seq <= last_seq:
+        found.setdefault(stream.project, []).append(
+            MissingRange(stream.sled_id, stream.epoch, first_seq, last_seq)
+        )
