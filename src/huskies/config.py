@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import stat
 from collections.abc import Mapping
 from pathlib import Path
@@ -34,7 +35,9 @@ PROJECT_FILE: Final = "project.toml"
 PROJECTS_FILE: Final = "projects.toml"
 # Has no flag: the arguments of a process are there for every user of the machine to read.
 SLED_TOKEN_VARIABLE: Final = "HUSKIES_SLED_TOKEN"  # noqa: S105 - a variable's name
+PEER_TOKEN_VARIABLE: Final = "HUSKIES_PEER_TOKEN"  # noqa: S105 - a variable's name
 
+_GATEWAY_ID: Final = re.compile(r"[0-9a-f]{64}")
 PROJECT_NAME_RULE: Final = f"expected a project name: 1 to {PROJECT_NAME_MAX} of A-Z a-z 0-9 . _ -"
 _GATEWAY_URL_RULE: Final = (
     "expected a URL of http, https, ws or wss with a host, without user name, query or fragment, "
@@ -42,7 +45,7 @@ _GATEWAY_URL_RULE: Final = (
 )
 _PROJECT_URL_RULE: Final = "expected an http or https URL with a host, such as http://web-shop:3001"
 _CREDENTIAL_RULE: Final = (
-    "expected a sled token: printable ASCII without spaces, as `huskies token make` gives it"
+    "expected a token: printable ASCII without spaces, as `huskies token make` gives it"
 )
 
 _log = logging.getLogger(__name__)
@@ -60,15 +63,33 @@ class ProjectEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     open: bool = False
 
 
+class PeersEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`[peers]`: the gateways to replicate with.
+
+    `urls` are dialed; `token` is presented to them, and asked of those that dial; `gateways`, where there are
+    any, are the only gateway_ids admitted.
+    """
+
+    urls: list[str] = []
+    token: str | None = None
+    gateways: list[str] = []
+
+    def __repr__(self) -> str:
+        # The token is a secret, and a repr ends up in logs.
+        return f"PeersEntry(urls={self.urls!r}, gateways={self.gateways!r})"
+
+
 class ProjectsFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The gateway's `projects.toml` (SPEC 4): what is known of projects, and their sled tokens, by name."""
 
     projects: dict[str, ProjectEntry] = {}
     sled_tokens: dict[str, str] = {}
+    peers: PeersEntry = PeersEntry()
 
     def __repr__(self) -> str:
         # The tokens are secrets, and a repr ends up in logs.
-        return f"ProjectsFile(projects={self.projects!r}, sled_tokens of {sorted(self.sled_tokens)})"
+        tokens = sorted(self.sled_tokens)
+        return f"ProjectsFile(projects={self.projects!r}, sled_tokens of {tokens}, peers={self.peers!r})"
 
 
 class ProjectFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -88,6 +109,12 @@ class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True):
     host: str = DEFAULT_HOST
     port: int = DEFAULT_GATEWAY_PORT
     data_dir: Path
+    peers: tuple[str, ...] = ()
+    peer_token: str | None = None
+
+    def __repr__(self) -> str:
+        # The token is a secret, and a repr ends up in logs.
+        return f"GatewaySettings(host={self.host!r}, port={self.port}, data_dir={str(self.data_dir)!r})"
 
 
 class SledSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -211,9 +238,26 @@ def load_projects(data_dir: Path) -> ProjectsFile:
             _refuse(
                 path, key, f"expected a secret of its own, got that of {owner}; give one of them a new one"
             )
-    if file.sled_tokens:
+    _check_peers(path, file.peers)
+    if file.sled_tokens or file.peers.token:
         _warn_if_others_can_read(path)
     return file
+
+
+def peer_token(environ: Mapping[str, str]) -> str | None:
+    """The token that gateways show each other, where the environment has it. Raises `ConfigError`."""
+    token = environ.get(PEER_TOKEN_VARIABLE, "").strip()
+    return _checked_token(token, PEER_TOKEN_VARIABLE) if token else None
+
+
+def _check_peers(path: Path, peers: PeersEntry) -> None:
+    for url in peers.urls:
+        gateway_base_url(url, _place(path, "peers.urls"))
+    for gateway_id in peers.gateways:
+        if not _GATEWAY_ID.fullmatch(gateway_id):
+            _refuse(path, "peers.gateways", "expected gateway_ids: 64 hex digits each, in lower case")
+    if peers.token is not None:
+        _checked_token(peers.token, _place(path, "peers.token"))
 
 
 def gateway_base_url(text: str, where: str) -> str:

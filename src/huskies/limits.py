@@ -37,6 +37,14 @@ BACKOFF_MAX: Final = 60.0
 # A quarter to each side: a thousand sleds that lost the same gateway return over half a second at
 # first, and over 24 s once the delay is at its longest.
 BACKOFF_JITTER: Final = 0.25
+# How often a sled that is connected to a later gateway of its list asks whether an earlier one is ready
+# again, and how long it waits for the answer. One that is ready and then takes nothing is returned to after
+# twice as long each time, up to half an hour.
+RETURN_INTERVAL: Final = 30.0
+RETURN_INTERVAL_MAX: Final = 1_800.0
+READY_LIMIT: Final = 5.0
+# How long a session that is left waits for the acks of what it sent; what has none is sent again elsewhere.
+LEAVE_LIMIT: Final = 5.0
 
 # --- join tokens (SPEC 4) --------------------------------------------------------------------------
 JOIN_TOKEN_BYTES: Final = 32
@@ -55,6 +63,13 @@ COMMIT_BYTES_MAX: Final = 8 << 20
 PENDING_EVENTS_MAX: Final = 100_000
 PENDING_BYTES_MAX: Final = 64 << 20
 
+# --- gateways among each other ---------------------------------------------------------------------
+# A frame ends once it holds so much; one block of the largest events may be several times that.
+PEER_FRAME_BYTES: Final = 512 << 10
+PEER_FRAME_BYTES_MAX: Final = 32 << 20
+# Sent and not acknowledged: enough that a fast peer never waits for us, and bounded where it does not read.
+PEER_IN_FLIGHT_BYTES: Final = 16 << 20
+
 # --- readers ---------------------------------------------------------------------------------------
 PAGE_EVENTS_MAX: Final = 1_000
 PAGE_EVENTS_DEFAULT: Final = 100
@@ -70,10 +85,12 @@ RECENT_BYTES_MAX: Final = 32 << 20
 # --- the sled --------------------------------------------------------------------------------------
 SUBSCRIBER_QUEUE_MAX: Final = 1_000
 FRONT_MATTER_BYTES_MAX: Final = 64 << 10
-# How long, and how many, acknowledged events stay in the outbox: pollers read them, and a gateway
-# that was restored from a backup asks for them again.
+# How long acknowledged events stay in the outbox unless a setting says otherwise: pollers read them, and a
+# gateway that was restored from a backup, or took over from another, asks for them again. Time alone bounds
+# them: whatever also bounded their number would break that promise when it is needed most.
 KEEP_ACKED_MS: Final = 7 * 24 * 3_600_000
-KEEP_ACKED_EVENTS: Final = 100_000
+# On how many gateways a sled may want an event to be before it forgets it.
+COPIES_MAX: Final = 100
 EVENT_BODY_BYTES_MAX: Final = 256 << 10
 RECENT_POLL_EVENTS_MAX: Final = 10_000
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Coroutine
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import aiohttp
 
@@ -14,6 +14,13 @@ from huskies import limits
 # A close frame holds 125 bytes, two of which are the code.
 _CLOSE_REASON_MAX: Final = 120
 _REASON_MAX: Final = 300
+
+
+class Closable(Protocol):
+    """A WebSocket of either side."""
+
+    async def close(self, *, code: int, message: bytes) -> Any:  # noqa: ANN401 - of no interest
+        """Close, and wait for the other side to."""
 
 
 async def first_of(*parts: Coroutine[Any, Any, str]) -> str:
@@ -35,12 +42,18 @@ async def first_of(*parts: Coroutine[Any, Any, str]) -> str:
         return f"the connection is lost ({type(error).__name__})"
 
 
-async def close_socket(socket: aiohttp.ClientWebSocketResponse, code: int, reason: str) -> None:
+async def close_socket(socket: Closable, code: int, reason: str) -> None:
     """Close, and wait for the other side no longer than `CLOSE_LIMIT`."""
     message = reason.encode()[:_CLOSE_REASON_MAX].decode(errors="ignore").encode()
     with contextlib.suppress(TimeoutError, aiohttp.ClientError, OSError):
         async with asyncio.timeout(limits.CLOSE_LIMIT):
             await socket.close(code=code, message=message)
+
+
+def websocket_url(base: str, path: str) -> str:
+    """The ws(s) URL of a path on a server whose base URL is of http(s) or ws(s)."""
+    base = base.rstrip("/")
+    return ("ws" + base.removeprefix("http") if base.startswith("http") else base) + path
 
 
 def clean(text: str) -> str:

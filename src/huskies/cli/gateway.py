@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,27 +14,59 @@ if TYPE_CHECKING:
     from huskies.cli.runtime import Services
 
 
+def _peer_urls(_ctx: click.Context, _parameter: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:
+    from huskies.config import gateway_base_url
+
+    return tuple(gateway_base_url(url, "--peer") for url in value)
+
+
 @click.command(
     "gateway",
     short_help="Run the gateway.",
     epilog=examples(
         "huskies gateway",
         "huskies gateway --host 0.0.0.0 --port 8080 --data-dir /var/lib/huskies",
+        "huskies gateway --peer http://other-server:3000",
     ),
 )
 @host_option
 @setting("--port", type=PORT, help="Port to listen on; 0 takes a free one.  [default: 3000]")
 @data_dir_option
+@setting(
+    "--peer",
+    "peers",
+    multiple=True,
+    metavar="URL",
+    callback=_peer_urls,
+    help="Another gateway to replicate with; may be repeated.",
+)
 @log_options
-def command(host: str | None, port: int | None, data_dir: Path, log_level: str, log_json: bool) -> None:
+def command(  # noqa: PLR0917 - click passes them by name
+    host: str | None,
+    port: int | None,
+    data_dir: Path,
+    peers: tuple[str, ...],
+    log_level: str,
+    log_json: bool,
+) -> None:
     """Run the gateway until Ctrl-C.
 
     On an address other than loopback a project needs a sled token (`huskies token make NAME`), or
     `open = true` in projects.toml in the data directory.
+
+    Gateways that replicate hold the same events: each sends the others what they lack. Away from loopback
+    they need one token that all of them share, in HUSKIES_PEER_TOKEN or as `token` under [peers] in
+    projects.toml.
     """
     from huskies import logs
     from huskies.cli import runtime
-    from huskies.config import DEFAULT_GATEWAY_PORT, DEFAULT_HOST, GatewaySettings, checked_host
+    from huskies.config import (
+        DEFAULT_GATEWAY_PORT,
+        DEFAULT_HOST,
+        GatewaySettings,
+        checked_host,
+        peer_token,
+    )
     from huskies.gateway.server import Gateway
 
     logs.set_up(level=log_level, as_json=log_json)
@@ -41,6 +74,8 @@ def command(host: str | None, port: int | None, data_dir: Path, log_level: str, 
         host=checked_host(DEFAULT_HOST if host is None else host, "--host"),
         port=DEFAULT_GATEWAY_PORT if port is None else port,
         data_dir=data_dir,
+        peers=peers,
+        peer_token=peer_token(os.environ),
     )
 
     async def launch(services: Services) -> None:

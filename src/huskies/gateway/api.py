@@ -24,6 +24,7 @@ from huskies.gateway.selection import Filter
 from huskies.gateway.sse import EventStream
 from huskies.httpd import bearer, error_response, is_foreign, json_response
 from huskies.protocol import wire
+from huskies.protocol.peer_wire import PEERS_PATH
 
 if TYPE_CHECKING:
     from huskies.gateway.server import Gateway
@@ -61,6 +62,7 @@ class Api:
             web.get(wire.PUSH_PATH, self.push, allow_head=False),
             web.get(wire.EVENTS_PATH, self.events, allow_head=False),
             web.get(wire.PROJECTS_PATH, self.projects),
+            web.get(PEERS_PATH, self.peers, allow_head=False),
             web.get("/healthz", self.healthz),
             web.get("/readyz", self.readyz),
             web.get("/metrics", self.metrics),
@@ -107,6 +109,21 @@ class Api:
         await socket.prepare(request)
         await self._gateway.sessions.serve(request, socket, project)
         return socket
+
+    async def peers(self, request: web.Request) -> web.StreamResponse:
+        """`GET /gateway/peers`: how the other gateways stand, and where they connect."""
+        if "Upgrade" not in request.headers:
+            return json_response(
+                {"gateway_id": self._gateway.peers.gateway_id, "peers": self._gateway.peers.states()}
+            )
+        try:
+            _refuse_foreign(request)
+            self._gateway.peers.check(bearer(request))
+            return await self._gateway.peers.accept(request)
+        except RefusedError as error:
+            self._gateway.metrics.refused("peer")
+            _log.warning("refused a gateway: %s", error.problem, extra={"peer": request.remote})
+            return error_response(error.status, error.problem)
 
     # --- readers -----------------------------------------------------------------------------------
 

@@ -66,9 +66,13 @@ class Conflict(msgspec.Struct, frozen=True):
 
 
 class Lost(msgspec.Struct, frozen=True):
-    """The log holds another branch of the sequence from `seq` on, and that one wins everywhere."""
+    """The log holds another branch of the sequence from `seq` on, and that one wins everywhere.
+
+    `digest` is the sequence's before `seq`, which both have in common.
+    """
 
     seq: int
+    digest: int
 
 
 class Diverged(msgspec.Struct, frozen=True):

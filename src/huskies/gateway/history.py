@@ -7,15 +7,16 @@ import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from pathlib import Path
 from typing import Final, TypeVar
 
 import msgspec
 
 from huskies import limits
-from huskies.errors import StoreError
+from huskies.errors import CorruptLogError, StoreError
 from huskies.gateway import log_store
-from huskies.gateway.blocks import Block, Stream
+from huskies.gateway.blocks import Block, Run, Stream, decode_runs
 from huskies.gateway.cursors import Cursor
 from huskies.gateway.index import Index, IndexReader, story_key
 from huskies.gateway.selection import Filter, Shown, select
@@ -25,6 +26,8 @@ _T = TypeVar("_T")
 _THREADS: Final = 2
 # What a reader that catches up is given at a time.
 _CHUNK_EVENTS: Final = 5_000
+# How many blocks are looked through at a time, so that no read keeps the log from being checkpointed.
+_SCAN_BLOCKS: Final = 20_000
 
 
 class Page(msgspec.Struct, frozen=True):
@@ -44,6 +47,13 @@ class Place(msgspec.Struct, frozen=True):
     position: int
     reset: str | None = None
     gap: tuple[int, int] | None = None
+
+
+def _runs(position: int, runs_json: bytes) -> list[Run]:
+    try:
+        return decode_runs(runs_json)
+    except msgspec.DecodeError as error:
+        raise CorruptLogError(position, f"its runs cannot be read: {error}") from None
 
 
 class _Readers(threading.local):
@@ -84,6 +94,30 @@ class History:
                 if events >= count:
                     break
             return blocks
+
+        return await self._run(read)
+
+    async def blocks_lacking(
+        self, position: int, lacks: Callable[[Sequence[Run]], bool], count: int
+    ) -> tuple[list[Block], int]:
+        """Of the blocks that begin beyond `position` those that hold something lacking, about `count` events.
+
+        `lacks` is called in a reading thread with the runs of each block. Also says up to which position the
+        log was looked through.
+        """
+
+        def read() -> tuple[list[Block], int]:
+            blocks: list[Block] = []
+            events, reached = 0, position
+            for start, runs_json in islice(log_store.runs_after(self._log(), position), _SCAN_BLOCKS):
+                runs = _runs(start, runs_json)
+                reached = start + sum(run.count for run in runs) - 1
+                if lacks(runs) and (block := log_store.block_at(self._log(), start)) is not None:
+                    blocks.append(block)
+                    events += block.count
+                if events >= count:
+                    break
+            return blocks, reached
 
         return await self._run(read)
 

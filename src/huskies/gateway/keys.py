@@ -6,7 +6,8 @@ import os
 from pathlib import Path
 from typing import Final
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from huskies.errors import ConfigError
 
@@ -14,8 +15,20 @@ _FILE_NAME: Final = "gateway.key"
 _KEY_BYTES: Final = 32
 
 
-def gateway_id(directory: Path) -> str:
-    """The public key in hex; the key is made where the directory has none. Raises `ConfigError`."""
+def is_signed(public_key_hex: str, signature: bytes, text: bytes) -> bool:
+    """Whether an Ed25519 signature of this key holds."""
+    try:
+        Ed25519PublicKey.from_public_bytes(bytes.fromhex(public_key_hex)).verify(signature, text)
+    except (InvalidSignature, ValueError):
+        return False
+    return True
+
+
+def gateway_key(directory: Path) -> Ed25519PrivateKey:
+    """The gateway's key; its public half in hex is the gateway_id. Made where the directory has none.
+
+    Raises `ConfigError`.
+    """
     path = directory / _FILE_NAME
     try:
         secret = path.read_bytes() if path.exists() else _make(path)
@@ -25,7 +38,7 @@ def gateway_id(directory: Path) -> str:
         raise ConfigError(
             str(path), f"expected {_KEY_BYTES} bytes, found {len(secret)}; restore it from a backup"
         )
-    return Ed25519PrivateKey.from_private_bytes(secret).public_key().public_bytes_raw().hex()
+    return Ed25519PrivateKey.from_private_bytes(secret)
 
 
 def _make(path: Path) -> bytes:

@@ -12,7 +12,7 @@ import sqlite3
 from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 from weakref import WeakKeyDictionary
 
 import msgspec
@@ -25,6 +25,7 @@ from huskies.gateway.appends import Append, AppendOwner, Conflict, Diverged, Los
 from huskies.gateway.blocks import Batch, Block, Stream, pack
 from huskies.gateway.stream_reader import Lookup, StreamReader
 from huskies.gateway.streams import Streams
+from huskies.protocol import peer_wire
 from huskies.protocol.branches import first_wins
 from huskies.protocol.contiguity import Gap, Split, judge
 from huskies.protocol.vectors import Origin, VersionVector
@@ -50,6 +51,14 @@ class _Call(msgspec.Struct):
 
     run: Callable[[sqlite3.Connection], Any]
     done: asyncio.Future[Any] | None
+
+
+class Known(NamedTuple):
+    """A sequence that another gateway named: this log's number for it, and whether the two agree so far."""
+
+    theirs: peer_wire.Sequence
+    stream: Stream
+    agrees: bool
 
 
 class Log:
@@ -145,6 +154,19 @@ class Log:
     def heads(self) -> VersionVector:
         """How much of each sequence the log holds."""
         return self.sequences.heads()
+
+    async def compare(self, sequences: Sequence[peer_wire.Sequence]) -> list[Known]:
+        """Register what another gateway names, and say where this log agrees with it so far."""
+        return await self.call(lambda db: [self._compare_one(db, sequence) for sequence in sequences])
+
+    async def adopt_base(self, stream: Stream, seq: int, digest: int) -> None:
+        """Go on with a sequence beyond `seq`: another gateway no longer retains what comes before."""
+
+        def run(connection: sqlite3.Connection) -> None:
+            live = self.sequences.live(stream.origin) or stream
+            self.sequences.adopt_base(connection, live, seq, digest)
+
+        await self.call(run)
 
     async def digest(self, origin: Origin, seq: int) -> int | None:
         """The digest of a sequence up to `seq`; None where the log does not retain that."""
@@ -257,13 +279,17 @@ class Log:
             if job.claim is None:
                 return stream, Conflict(seq)
             self.sequences.contest(self._connection, stream)
-            return stream, Lost(seq)
+            return stream, Lost(seq, self._digest_before(stream, seq))
         return stream, split
 
-    def _cut(self, stream: Stream, seq: int) -> Stream:
+    def _digest_before(self, stream: Stream, seq: int) -> int:
         digest = self._reader.digest(stream.origin, seq - 1)
         if digest is None:
             raise StoreError(f"{self.path}: what a sled's seq {seq} continues is not there")
+        return digest
+
+    def _cut(self, stream: Stream, seq: int) -> Stream:
+        digest = self._digest_before(stream, seq)
         _log.error(
             "another branch of a sled's history won; what was held from there on is in quarantine",
             extra={**_names(stream), "from": seq, "to": stream.last_seq},
@@ -276,6 +302,17 @@ class Log:
             "INSERT INTO quarantine (stream_id, first_seq, received_ms, events) VALUES (?, ?, ?, ?)",
             (job.stream.id, seq, job.received_ms, codec.encode_batch(events)),
         )
+
+    def _compare_one(self, connection: sqlite3.Connection, theirs: peer_wire.Sequence) -> Known:
+        stream = self.sequences.register(connection, theirs.sled_id.lower(), theirs.epoch, theirs.project)
+        if theirs.closed_seq is not None and theirs.closed_seq > (stream.closed_seq or -1):
+            self.sequences.close_epoch(connection, stream, theirs.closed_seq)
+        agrees = True
+        if 0 < theirs.last_seq <= stream.last_seq:
+            digest = self._reader.digest(stream.origin, theirs.last_seq)
+            # What is no longer retained cannot be compared.
+            agrees = digest is None or digest == theirs.digest
+        return Known(theirs, stream, agrees)
 
     def _close_epoch(
         self, connection: sqlite3.Connection, sled_id: str, older: PreviousEpoch, project: str

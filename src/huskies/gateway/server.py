@@ -19,13 +19,15 @@ from huskies.gateway import views
 from huskies.gateway.admission import Admission
 from huskies.gateway.api import Api
 from huskies.gateway.blocks import Block
+from huskies.gateway.board_store import BoardStore
 from huskies.gateway.boards import ProjectView, project_views
 from huskies.gateway.feed import Feed
 from huskies.gateway.history import History
 from huskies.gateway.index import IndexReader
-from huskies.gateway.keys import gateway_id
+from huskies.gateway.keys import gateway_key
 from huskies.gateway.log import Log
 from huskies.gateway.metrics import Metrics
+from huskies.gateway.peers import Peers
 from huskies.gateway.policy import PolicyFile
 from huskies.gateway.sessions import Sessions
 from huskies.httpd import errors_as_json, is_loopback, serve
@@ -79,6 +81,7 @@ class Gateway:
                 metrics=self.metrics,
             )
         )
+        self.peers.start()
         self.ready = True
         _log.info("the gateway listens", extra={"url": self.url, "data_dir": str(settings.data_dir)})
 
@@ -141,13 +144,31 @@ class Gateway:
         self.fleet = await views.restore(self.index, self.history, self.log)
         self._opened.callback(lambda: views.keep(self.index, self.fleet))
         self.feed = Feed(self.log.log_id, self.log.position, self.log.chain)
+        self.boards = BoardStore(self.log, self.fleet)
+        await self.boards.load()
         self.metrics.opened(self.log.position, self.index.position)
+        self.peers = self._make_peers()
         self.sessions = Sessions(
             log=self.log,
             fleet=self.fleet,
+            boards=self.boards,
             metrics=self.metrics,
-            gateway_id=gateway_id(directory),
+            gateway_id=self.peers.gateway_id,
             now_ms=now_ms,
+        )
+
+    def _make_peers(self) -> Peers:
+        settings, policy = self._settings, self.policy()
+        return Peers(
+            log=self.log,
+            feed=self.feed,
+            history=self.history,
+            boards=self.boards,
+            key=gateway_key(settings.data_dir),
+            policy=lambda: self.policy().peers,
+            urls=tuple(dict.fromkeys((*settings.peers, *policy.peers.urls))),
+            token=settings.peer_token,
+            loopback=is_loopback(settings.host),
         )
 
     async def _listen(self) -> None:
@@ -161,6 +182,7 @@ class Gateway:
     async def _say_goodbye(self) -> None:
         self.feed.close()
         self.sessions.drain()
+        await self.peers.stop()
         await self.sessions.gone(_DRAIN_LIMIT)
 
     async def _cancel_tasks(self) -> None:

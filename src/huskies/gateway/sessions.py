@@ -12,10 +12,10 @@ from typing import Final
 
 import msgspec
 from aiohttp import web
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
+from huskies.gateway.board_store import Board, BoardStore
 from huskies.gateway.fleet import Fleet
+from huskies.gateway.keys import is_signed
 from huskies.gateway.log import Log
 from huskies.gateway.metrics import Metrics
 from huskies.gateway.push import V1Connection, V2Connection
@@ -45,12 +45,20 @@ class Sessions:
     """All push connections of one gateway. `now_ms` is the wall clock."""
 
     def __init__(
-        self, *, log: Log, fleet: Fleet, metrics: Metrics, gateway_id: str, now_ms: Callable[[], int]
+        self,
+        *,
+        log: Log,
+        fleet: Fleet,
+        boards: BoardStore,
+        metrics: Metrics,
+        gateway_id: str,
+        now_ms: Callable[[], int],
     ) -> None:
         self.log = log
         self.metrics = metrics
         self.now_ms = now_ms
         self._fleet = fleet
+        self._boards = boards
         self._gateway_id = gateway_id
         self._v1_epoch = secrets.token_hex(16)
         self._by_sled: dict[str, V2Connection] = {}
@@ -68,7 +76,7 @@ class Sessions:
                 project=project,
                 gateway_id=self._gateway_id,
                 nonce=secrets.token_hex(32),
-                verify=_verify,
+                verify=is_signed,
                 now=asyncio.get_running_loop().time(),
             )
             connection = V2Connection(self, project, socket, request, core)
@@ -107,15 +115,7 @@ class Sessions:
         """Correct the board by what a sled says of all its stories, and keep that for the next start."""
         stream = connection.stream
         assert stream is not None  # noqa: S101 - the core takes a snapshot only after admission
-        now_ms = self.now_ms()
-        self._fleet.apply_snapshot(connection.project, stream.id, snapshot.seq, snapshot.stories, now_ms)
-        values = (connection.project, stream.id, snapshot.seq, self._fleet.position, now_ms)
-        stories = msgspec.json.encode(snapshot.stories)
-        self.log.later(
-            lambda db: db.execute(
-                "INSERT OR REPLACE INTO snapshots VALUES (?, ?, ?, ?, ?, ?)", (*values, stories)
-            )
-        )
+        self._boards.correct(Board(stream, snapshot.seq, self.now_ms(), snapshot.stories))
 
     def conflict(self, connection: V2Connection, seq: int) -> None:
         """A sled sent another content under an identity that the log holds: say it loudly."""
@@ -230,11 +230,3 @@ def _outstanding(connections: set[V1Connection | V2Connection]) -> int | None:
         core = connection.core
         total += max(core.replayed_through, core.received_seq) - core.committed_seq
     return total if connections else None
-
-
-def _verify(public_key_hex: str, signature: bytes, text: bytes) -> bool:
-    try:
-        Ed25519PublicKey.from_public_bytes(bytes.fromhex(public_key_hex)).verify(signature, text)
-    except (InvalidSignature, ValueError):
-        return False
-    return True

@@ -1,0 +1,181 @@
+"""What another gateway lacks of the log, cut into frames. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple, TypeAlias
+
+from huskies import limits
+from huskies.gateway.blocks import Block, Run, Stream, extend_digest
+from huskies.protocol import peer_wire as wire
+from huskies.protocol.vectors import Origin
+
+
+class Theirs(NamedTuple):
+    """How much of a sequence the other gateway has, or will have once it took what was sent.
+
+    `row` is the newest of this log's numbers for the sequence that this takes account of.
+    """
+
+    seq: int
+    digest: int
+    row: int
+
+
+class RunsOut(NamedTuple):
+    """Runs to be sent in one frame, with their events as JSON separated by commas."""
+
+    runs: list[wire.SentRun]
+    events_json: bytes
+
+
+Outgo: TypeAlias = wire.Sequences | wire.Base | RunsOut
+_NOTHING = Theirs(0, 0, 0)
+
+
+class Outgoing:
+    """Keeps what one other gateway has; `frames` then says what to send it."""
+
+    def __init__(self) -> None:
+        self._theirs: dict[Origin, Theirs] = {}
+        self._numbers: dict[Origin, int] = {}
+        self._origins: list[Origin] = []
+
+    def announcement(self, stream: Stream) -> wire.Sequence:
+        """The sequence as it stands here."""
+        return wire.Sequence(
+            self._number(stream.origin),
+            stream.sled_id,
+            stream.epoch,
+            stream.project,
+            stream.last_seq,
+            stream.digest,
+            stream.closed_seq,
+        )
+
+    def origin(self, number: int) -> Origin | None:
+        """The sequence that has this number on this connection."""
+        return self._origins[number - 1] if 0 < number <= len(self._origins) else None
+
+    def seq(self, origin: Origin) -> int:
+        """How far the other gateway has the sequence, or will have it."""
+        return self._theirs.get(origin, _NOTHING).seq
+
+    def they_have(self, origin: Origin, seq: int, digest: int, row: int) -> None:
+        """They hold at least so much of it."""
+        theirs = self._theirs.get(origin, _NOTHING)
+        if seq > theirs.seq:
+            self._theirs[origin] = Theirs(seq, digest, max(row, theirs.row))
+
+    def they_have_only(self, origin: Origin, seq: int, digest: int) -> None:
+        """They hold the same as this log only so far: what comes beyond is sent again."""
+        theirs = self._theirs.get(origin, _NOTHING)
+        self._theirs[origin] = Theirs(seq, digest, theirs.row)
+
+    def lacks(self, run: Run, stream: Stream) -> bool:
+        """Whether something of a run is to be sent."""
+        theirs = self._theirs.get(stream.origin, _NOTHING)
+        known = theirs.seq if theirs.row >= stream.id else min(theirs.seq, stream.base_seq)
+        return run.first_seq + run.shown(stream) - 1 > known
+
+    def frames(self, blocks: Sequence[Block], streams: Sequence[Stream | None]) -> Iterator[Outgo]:
+        """What to send of these blocks, in the log's order; notes it as held by the other gateway."""
+        bundle = _Bundle()
+        for block in blocks:
+            start = 0
+            for run in block.runs:
+                stream = streams[run.stream_id]
+                assert stream is not None  # noqa: S101 - a run's stream is registered before its first event
+                if self.lacks(run, stream):
+                    yield from self._take(bundle, block, run, start, stream)
+                start += run.count
+            if bundle.is_full:
+                yield from bundle.flush()
+        yield from bundle.flush()
+
+    def _take(self, bundle: _Bundle, block: Block, run: Run, start: int, stream: Stream) -> Iterator[Outgo]:
+        origin = stream.origin
+        if origin not in self._numbers:
+            yield wire.Sequences(sequences=[_unsent(self.announcement(stream))])
+        theirs = self._current(stream)
+        if theirs.seq < max(stream.base_seq, stream.dropped_seq):
+            base = max((stream.base_seq, stream.base_digest), (stream.dropped_seq, stream.dropped_digest))
+            theirs = Theirs(*base, stream.id)
+            # It comes behind what was taken before, and ahead of what continues it.
+            yield from bundle.flush()
+            yield wire.Base(number=self._number(origin), seq=theirs.seq, digest=theirs.digest)
+        skipped = theirs.seq + 1 - run.first_seq
+        count = run.shown(stream) - skipped
+        if skipped < 0 or count <= 0:
+            # Beyond what may come next: the rest was not read, and will be.
+            self._theirs[origin] = theirs
+            return
+        part = _part(block, start + skipped, count)
+        whole = skipped + count == run.count
+        after = run.digest if whole else extend_digest(theirs.digest, part)
+        bundle.add(
+            wire.SentRun(
+                self._number(origin),
+                theirs.seq + 1,
+                count,
+                run.received_ms,
+                run.replayed_through,
+                theirs.digest,
+                after,
+            ),
+            part,
+        )
+        self._theirs[origin] = Theirs(theirs.seq + count, after, stream.id)
+
+    def _current(self, stream: Stream) -> Theirs:
+        theirs = self._theirs.get(stream.origin, _NOTHING)
+        if theirs.row < stream.id and theirs.seq > stream.base_seq:
+            # Another branch has won here since: theirs is the same only as far as that one's base.
+            return Theirs(stream.base_seq, stream.base_digest, stream.id)
+        return theirs
+
+    def _number(self, origin: Origin) -> int:
+        number = self._numbers.get(origin)
+        if number is None:
+            self._origins.append(origin)
+            number = self._numbers[origin] = len(self._origins)
+        return number
+
+
+class _Bundle:
+    """Runs that go into one frame."""
+
+    def __init__(self) -> None:
+        self._runs: list[wire.SentRun] = []
+        self._parts: list[bytes] = []
+        self._events = 0
+        self._bytes = 0
+
+    @property
+    def is_full(self) -> bool:
+        return self._events >= limits.BATCH_EVENTS_MAX or self._bytes >= limits.PEER_FRAME_BYTES
+
+    def add(self, run: wire.SentRun, part: bytes) -> None:
+        self._runs.append(run)
+        self._parts.append(part)
+        self._events += run.count
+        self._bytes += len(part)
+
+    def flush(self) -> Iterator[Outgo]:
+        if self._runs:
+            yield RunsOut(self._runs, b",".join(self._parts))
+            self._runs, self._parts, self._events, self._bytes = [], [], 0, 0
+
+
+def _part(block: Block, start: int, count: int) -> bytes:
+    """Some of a block's events as JSON, separated by commas."""
+    if count == block.count:
+        return block.events_json[1:-1]
+    return b",".join(bytes(part) for part in block.event_parts()[start : start + count])
+
+
+def _unsent(sequence: wire.Sequence) -> wire.Sequence:
+    """A sequence that is named ahead of its first events: nothing of it was sent yet."""
+    return wire.Sequence(
+        sequence.number, sequence.sled_id, sequence.epoch, sequence.project, 0, 0, sequence.closed_seq
+    )

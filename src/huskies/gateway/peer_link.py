@@ -1,0 +1,408 @@
+"""One connection to another gateway: the shell around `protocol.peer`, on a WebSocket and the log."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+import aiohttp
+import msgspec
+
+from huskies.errors import CorruptLogError
+from huskies.gateway.appends import Append, Claim, Diverged, Lost
+from huskies.gateway.blocks import Block, Run, Stream
+from huskies.gateway.board_store import Board
+from huskies.gateway.outgoing import Outgoing, RunsOut
+from huskies.protocol import peer_wire as wire
+from huskies.protocol.effects import End, Ping, Send
+from huskies.protocol.peer import (
+    AdoptBase,
+    AllAnnounced,
+    Announced,
+    Greeted,
+    PeerEffect,
+    PeerSession,
+    SendAgain,
+    TakeBoard,
+    TakeRuns,
+)
+from huskies.protocol.vectors import Origin
+from huskies.protocol.wire import CLOSE_GOING_AWAY, CLOSE_POLICY, CLOSE_UNSUPPORTED, INVALID
+from huskies.sockets import clean, close_socket, first_of
+
+if TYPE_CHECKING:
+    from huskies.gateway.peers import Peers
+
+_log = logging.getLogger("huskies.peers")
+
+_TICK: Final = 1.0
+# What the shell looks at, and how often, beyond events: sleds that closed an epoch.
+_CLOSED_EVERY_TICKS: Final = 5
+# What is read from the log at a time.
+_CHUNK_EVENTS: Final = 5_000
+_CHECKS_AT_ONCE: Final = 200
+
+
+class Socket(Protocol):
+    """What aiohttp's WebSockets of either side have in common."""
+
+    async def receive(self) -> aiohttp.WSMessage:
+        """The next frame."""
+
+    async def send_frame(self, message: bytes, opcode: aiohttp.WSMsgType) -> None:
+        """Send one; waits while the other side does not read."""
+
+    async def ping(self, message: bytes = b"") -> None:
+        """Send a ping."""
+
+    async def pong(self, message: bytes = b"") -> None:
+        """Send a pong."""
+
+    async def close(self, *, code: int, message: bytes) -> Any:  # noqa: ANN401 - of no interest
+        """Close, and wait for the other side to."""
+
+
+class PeerLink:
+    """Exchanges what is missing with one other gateway, until the connection ends."""
+
+    def __init__(self, peers: Peers, socket: Socket, core: PeerSession, *, dialed: bool) -> None:
+        self.dialed = dialed
+        self.core = core
+        self.open = self.was_open = False
+        self._peers = peers
+        self._socket = socket
+        self._out = Outgoing()
+        self._incoming: dict[int, Stream] = {}
+        # Events up to here were recorded before this connection began: what comes of them is history.
+        self._replayed: dict[int, int] = {}
+        self._settling: set[Origin] = set()
+        self._frames: deque[list[int]] = deque()
+        self._outgoing: deque[Send | Ping] = deque()
+        self._wake = asyncio.Event()
+        self._room = asyncio.Event()
+        self.ended = asyncio.Event()
+        self._position = 0
+        self._frame_size = 0
+        self._boards: deque[Board] = deque()
+        self._closed: dict[Origin, int] = {}
+        self._end: asyncio.Future[End] = asyncio.get_running_loop().create_future()
+
+    @property
+    def peer_id(self) -> str:
+        """The other gateway's id; empty until it is proven."""
+        return self.core.peer_id
+
+    @property
+    def unsent(self) -> int:
+        """How many events of the log have not been looked at for this gateway yet."""
+        return self._peers.feed.head.position - self._position
+
+    async def run(self) -> str:
+        """Until the connection ends; says why."""
+        self._carry_out_now(self.core.start())
+        try:
+            reason = await first_of(
+                self._read(), self._write(), self._send(), self._tick(), self._until_end()
+            )
+        finally:
+            self.open = False
+            end = self._end.result() if self._end.done() else End(CLOSE_GOING_AWAY, "")
+            await self._say_last()
+            await close_socket(self._socket, end.close_code, end.reason)
+        return clean(reason)
+
+    def end(self, code: str, reason: str, close_code: int = CLOSE_POLICY) -> None:
+        """End the connection and say why."""
+        self._carry_out_now(self.core.refuse(code, reason, close_code))
+
+    def board_changed(self, board: Board) -> None:
+        """A project's board was corrected by its sled: the other gateway hears of it."""
+        if self.open:
+            self._boards.append(board)
+            self._wake.set()
+
+    # --- what comes --------------------------------------------------------------------------------
+
+    async def _read(self) -> str:
+        now = asyncio.get_running_loop().time
+        while True:
+            message = await self._socket.receive()
+            match message.type:
+                case aiohttp.WSMsgType.TEXT:
+                    self._frame_size = len(message.data)
+                    for effect in self.core.receive(message.data, now()):
+                        await self._carry_out(effect)
+                    if self.core.may_send:
+                        self._room.set()
+                    if self._peers.log.crowded:
+                        await self._peers.log.room()
+                case aiohttp.WSMsgType.PING:
+                    self.core.heard(now())
+                    await self._socket.pong(message.data)
+                case aiohttp.WSMsgType.PONG:
+                    self.core.heard(now())
+                case aiohttp.WSMsgType.BINARY:
+                    self._end_with(End(CLOSE_UNSUPPORTED, "frames are JSON text"))
+                case _:
+                    return "the connection ended"
+
+    async def _carry_out(self, effect: PeerEffect) -> None:
+        match effect:
+            case Greeted():
+                self._greeted()
+            case Announced(sequences):
+                for start in range(0, len(sequences), _CHECKS_AT_ONCE):
+                    await self._announced(sequences[start : start + _CHECKS_AT_ONCE])
+            case AllAnnounced():
+                await self._opened()
+            case TakeRuns(runs):
+                self._take(runs, self._frame_size)
+            case AdoptBase(base):
+                await self._peers.log.adopt_base(self._incoming[base.number], base.seq, base.digest)
+            case SendAgain(number):
+                self._send_again(number)
+            case TakeBoard(board):
+                await self._take_board(board)
+            case _:
+                self._carry_out_now([effect])
+
+    def _carry_out_now(self, effects: Iterable[PeerEffect]) -> None:
+        for effect in effects:
+            match effect:
+                case Send() | Ping():
+                    self._outgoing.append(effect)
+                case End():
+                    self._end_with(effect)
+                case _:
+                    raise AssertionError("this effect waits; see _carry_out")
+        self._wake.set()
+
+    def _greeted(self) -> None:
+        if (problem := self._peers.admit(self)) is not None:
+            self.end(*problem)
+            return
+        live = self._peers.log.sequences.all_live()
+        self._closed = {s.origin: s.closed_seq for s in live if s.closed_seq is not None}
+        self._carry_out_now(self.core.announce(self._out.announcement(stream) for stream in live))
+
+    async def _announced(self, sequences: Sequence[wire.Sequence]) -> None:
+        for known in await self._peers.log.compare(sequences):
+            theirs = known.theirs
+            self._incoming[theirs.number] = known.stream
+            self._replayed.setdefault(theirs.number, theirs.last_seq)
+            if known.agrees:
+                self._out.they_have(known.stream.origin, theirs.last_seq, theirs.digest, known.stream.id)
+            else:
+                self._say_diverged(known.stream)
+
+    async def _opened(self) -> None:
+        boards = await self._peers.boards.load()
+        self.open = self.was_open = True
+        self._boards.extend(boards)
+        self._wake.set()
+        _log.info("connected to a gateway", extra={"peer": self.peer_id})
+
+    def _take(self, frame: wire.Runs, size: int) -> None:
+        start = 0
+        self._frames.append([frame.frame, len(frame.runs)])
+        for run in frame.runs:
+            stream = self._incoming[run.number]
+            events = frame.events[start : start + run.count]
+            start += run.count
+            last_seq = run.first_seq + run.count - 1
+            self._out.they_have(stream.origin, last_seq, run.after, stream.id)
+            replayed = max(run.replayed_through, min(self._replayed[run.number], last_seq))
+            claim = Claim(run.before, run.after, self._on_branch)
+            self._peers.log.append(
+                Append(
+                    stream,
+                    run.first_seq,
+                    events,
+                    run.received_ms,
+                    replayed,
+                    self,
+                    run.count,
+                    size * run.count // len(frame.events),
+                    claim=claim,
+                )
+            )
+
+    def _send_again(self, number: int) -> None:
+        origin = self._out.origin(number)
+        if origin is None:
+            self.end(INVALID, "a sequence was asked for that was not named")
+            return
+        self._rescan(origin, 0, 0)
+
+    async def _take_board(self, board: wire.Board) -> None:
+        stream = self._incoming[board.number]
+        # Behind the events that came before it.
+        await self._peers.log.call(lambda _: None)
+        self._peers.boards.merge(Board(stream, board.seq, board.received_ms, board.stories))
+
+    # --- AppendOwner -------------------------------------------------------------------------------
+
+    def on_committed(self, last_seq: int, batches: int, events: int) -> None:
+        """So many runs are settled, in the order in which they came."""
+        del last_seq, events
+        done = 0
+        while batches:
+            waiting = self._frames[0]
+            settled = min(batches, waiting[1])
+            waiting[1] -= settled
+            batches -= settled
+            if not waiting[1]:
+                done = self._frames.popleft()[0]
+        if done:
+            self._carry_out_now(self.core.settled(done))
+
+    def on_gap(self, expected: int, batches: int, events: int) -> None:
+        """The other gateway left something out."""
+        del batches, events
+        self.end(INVALID, f"seq {expected} of a sequence was expected next")
+
+    def on_conflict(self, seq: int, batches: int, events: int) -> None:
+        """Never happens: of two branches one wins."""
+        raise AssertionError(f"{seq}, {batches}, {events}: a conflict where a branch wins")
+
+    def _on_branch(self, stream: Stream, branch: Lost | Diverged) -> None:
+        if isinstance(branch, Diverged):
+            self._say_diverged(stream)
+            return
+        _log.error(
+            "another gateway holds a branch of a sled's history that lost; it is told",
+            extra={"project": stream.project, "sled_id": stream.sled_id, "from": branch.seq},
+        )
+        self._settling.add(stream.origin)
+        self._rescan(stream.origin, branch.seq - 1, branch.digest)
+
+    def _say_diverged(self, stream: Stream) -> None:
+        """Both send all they retain of it; whoever holds the branch that loses then sees where it begins."""
+        if stream.origin in self._settling:
+            return
+        self._settling.add(stream.origin)
+        numbers = [n for n, known in self._incoming.items() if known.origin == stream.origin]
+        _log.error(
+            "another gateway holds another history of a sled",
+            extra={"project": stream.project, "sled_id": stream.sled_id, "epoch": stream.epoch},
+        )
+        self._carry_out_now([Send(wire.encode(wire.Again(number=numbers[0])))])
+        self._rescan(stream.origin, 0, 0)
+
+    def _rescan(self, origin: Origin, seq: int, digest: int) -> None:
+        self._out.they_have_only(origin, seq, digest)
+        self._position = 0
+        self._wake.set()
+
+    # --- what goes ---------------------------------------------------------------------------------
+
+    async def _write(self) -> str:
+        while True:
+            self._wake.clear()
+            while self._outgoing:
+                match self._outgoing.popleft():
+                    case Send(data):
+                        await self._socket.send_frame(data, aiohttp.WSMsgType.TEXT)
+                    case Ping():
+                        await self._socket.ping()
+            await self._wake.wait()
+
+    async def _send(self) -> str:
+        """Walk the log from its beginning to its live end, and send what the other gateway lacks."""
+        peers = self._peers
+        while True:
+            if not self.core.may_send:
+                self._room.clear()
+                await self._room.wait()
+                continue
+            self._send_boards()
+            position = self._position
+            blocks = peers.feed.recent(position)
+            if blocks is None:
+                blocks, reached = await self._read_log(position)
+            elif blocks:
+                reached = blocks[-1].last_position
+            else:
+                await peers.feed.wait(None, _TICK)
+                continue
+            # Meanwhile it may have been told to begin anew.
+            if self._position == position:
+                self._position = reached
+                self._send_blocks(blocks)
+            await asyncio.sleep(0)
+
+    async def _read_log(self, position: int) -> tuple[list[Block], int]:
+        try:
+            return await self._peers.history.blocks_lacking(position, self._lacks, _CHUNK_EVENTS)
+        except CorruptLogError as error:
+            # Nothing damaged is spread; what follows goes on once it is repaired.
+            _log.error("nothing is sent to another gateway from a damaged block on: %s", error)
+            await asyncio.sleep(_TICK)
+            return [], position
+
+    def _lacks(self, runs: Sequence[Run]) -> bool:
+        streams = self._peers.log.streams
+        return any(
+            stream is not None and self._out.lacks(run, stream)
+            for run in runs
+            for stream in (streams[run.stream_id],)
+        )
+
+    def _send_blocks(self, blocks: Sequence[Block]) -> None:
+        now = asyncio.get_running_loop().time()
+        for frame in self._out.frames(blocks, self._peers.log.streams):
+            if isinstance(frame, RunsOut):
+                self._outgoing.append(self.core.send_runs(frame.runs, frame.events_json, now))
+            else:
+                self._outgoing.append(Send(wire.encode(frame)))
+        self._wake.set()
+
+    def _send_boards(self) -> None:
+        """Send the boards that are as of what was sent."""
+        while self._boards and self._boards[0].position <= self._position:
+            board = self._boards.popleft()
+            number = self._out.announcement(board.stream).number
+            frame = wire.Board(
+                number=number, seq=board.seq, received_ms=board.received_ms, stories=list(board.stories)
+            )
+            self._carry_out_now([Send(wire.encode(frame))])
+
+    # --- time --------------------------------------------------------------------------------------
+
+    async def _tick(self) -> str:
+        ticks = 0
+        while True:
+            await asyncio.sleep(_TICK)
+            ticks += 1
+            self._carry_out_now(self.core.tick(asyncio.get_running_loop().time()))
+            if self.open and ticks % _CLOSED_EVERY_TICKS == 0:
+                self._say_closed()
+
+    def _say_closed(self) -> None:
+        """Name the epochs that sleds closed since."""
+        news = [
+            stream
+            for stream in self._peers.log.sequences.all_live()
+            if stream.closed_seq is not None and self._closed.get(stream.origin) != stream.closed_seq
+        ]
+        if news:
+            self._closed.update({s.origin: s.closed_seq for s in news if s.closed_seq is not None})
+            said = [msgspec.structs.replace(self._out.announcement(s), last_seq=0, digest=0) for s in news]
+            self._carry_out_now([Send(wire.encode(wire.Sequences(sequences=said)))])
+
+    async def _until_end(self) -> str:
+        return (await asyncio.shield(self._end)).reason
+
+    async def _say_last(self) -> None:
+        """Send the refusal that ends the connection, if that goes quickly."""
+        while self._outgoing and self._end.done():
+            last = self._outgoing.popleft()
+            if isinstance(last, Send):
+                await self._socket.send_frame(last.data, aiohttp.WSMsgType.TEXT)
+
+    def _end_with(self, end: End) -> None:
+        if not self._end.done():
+            self._end.set_result(end)

@@ -1,0 +1,242 @@
+"""The other gateways: dials those that are named, admits those that dial, one connection with each."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import logging
+import secrets
+from collections.abc import Callable, Sequence
+
+import aiohttp
+import msgspec
+from aiohttp import web
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from huskies import limits
+from huskies.config import PeersEntry
+from huskies.gateway.admission import RefusedError
+from huskies.gateway.board_store import BoardStore
+from huskies.gateway.feed import Feed
+from huskies.gateway.history import History
+from huskies.gateway.keys import is_signed
+from huskies.gateway.log import Log
+from huskies.gateway.peer_link import PeerLink, Socket
+from huskies.protocol import peer_wire as wire
+from huskies.protocol.backoff import Backoff
+from huskies.protocol.peer import PeerSession
+from huskies.protocol.wire import CLOSE_GOING_AWAY, DRAINING, UNAUTHORIZED
+from huskies.sockets import clean, websocket_url
+
+_log = logging.getLogger("huskies.peers")
+
+
+class PeerState(msgspec.Struct, frozen=True):
+    """How the connection with another gateway stands; `unsent` is None while there is none."""
+
+    url: str | None
+    gateway_id: str | None
+    connected: bool
+    unsent: int | None
+    last_error: str | None
+
+
+class Dialed(msgspec.Struct):
+    """A gateway that is dialed."""
+
+    url: str
+    link: PeerLink | None = None
+    peer_id: str = ""
+    last_error: str | None = None
+
+
+class Peers:
+    """All connections with other gateways; `policy` is what projects.toml says of them now."""
+
+    def __init__(
+        self,
+        *,
+        log: Log,
+        feed: Feed,
+        history: History,
+        boards: BoardStore,
+        key: Ed25519PrivateKey,
+        policy: Callable[[], PeersEntry],
+        urls: Sequence[str],
+        token: str | None,
+        loopback: bool,
+    ) -> None:
+        self.log = log
+        self.feed = feed
+        self.history = history
+        self.boards = boards
+        self.gateway_id = key.public_key().public_bytes_raw().hex()
+        self._key = key
+        self._policy = policy
+        self._token = token
+        self._loopback = loopback
+        self._links: dict[str, PeerLink] = {}
+        self._serving: set[PeerLink] = set()
+        self._dialed = [Dialed(url) for url in urls]
+        self._tasks: list[asyncio.Task[None]] = []
+        self._stopping = False
+
+    def start(self) -> None:
+        """Begin to dial."""
+        self._tasks = [asyncio.create_task(self._keep(dialed)) for dialed in self._dialed]
+
+    async def stop(self) -> None:
+        """End all connections."""
+        self._stopping = True
+        for link in list(self._serving):
+            link.end(DRAINING, "the gateway is stopping", CLOSE_GOING_AWAY)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def check(self, token: str | None) -> None:
+        """Whether who presents this token may connect; raises `RefusedError`."""
+        expected = self._expected_token()
+        if expected is None:
+            if not self._loopback:
+                raise RefusedError(403, "no peer token is set here: set HUSKIES_PEER_TOKEN")
+        elif token is None or not hmac.compare_digest(token.encode(), expected.encode()):
+            raise RefusedError(401, "the peer token is wrong" if token else "a peer token is needed")
+        if self._stopping:
+            raise RefusedError(503, "the gateway is stopping")
+
+    async def accept(self, request: web.Request) -> web.StreamResponse:
+        """Carry a connection that another gateway dialed."""
+        socket = web.WebSocketResponse(
+            protocols=(wire.SUBPROTOCOL,),
+            timeout=limits.CLOSE_LIMIT,
+            autoping=False,
+            compress=False,
+            max_msg_size=limits.PEER_FRAME_BYTES_MAX,
+            decode_text=False,
+        )
+        if not socket.can_prepare(request).ok:
+            raise RefusedError(426, "this endpoint is a WebSocket")
+        await socket.prepare(request)
+        reason = await self._serve(PeerLink(self, socket, self._session(), dialed=False))
+        _log.info("a gateway disconnected: %s", reason)
+        return socket
+
+    def admit(self, link: PeerLink) -> tuple[str, str] | None:
+        """Whether this link may carry on, now that it is known who it is; else the code and reason."""
+        allowed = self._policy().gateways
+        if allowed and link.peer_id not in allowed:
+            return UNAUTHORIZED, "this gateway_id is not among those that projects.toml allows"
+        older = self._links.get(link.peer_id)
+        if older is not None and older is not link:
+            # Where both dialed, both keep the connection that the lower gateway_id began. Of two that the
+            # same one began the newer counts: the older is one whose end was not noticed yet.
+            if older.dialed != link.dialed and self._lower_dialed(older):
+                return wire.DUPLICATE, "the two gateways are connected already"
+            older.end(wire.DUPLICATE, "a newer connection took its place")
+        self._links[link.peer_id] = link
+        return None
+
+    def states(self) -> list[PeerState]:
+        """How each gateway that is dialed, or has dialed, stands."""
+        found = {
+            peer_id: PeerState(None, peer_id, connected=True, unsent=link.unsent, last_error=None)
+            for peer_id, link in self._links.items()
+            if link.open
+        }
+        states = []
+        for dialed in self._dialed:
+            peer_id = dialed.peer_id if dialed.link is None else dialed.link.peer_id
+            known = found.pop(peer_id, None)
+            if known is not None:
+                states.append(msgspec.structs.replace(known, url=dialed.url))
+            else:
+                error = dialed.last_error
+                states.append(PeerState(dialed.url, peer_id or None, False, None, error))  # noqa: FBT003 - see there
+        return [*states, *found.values()]
+
+    def _lower_dialed(self, link: PeerLink) -> bool:
+        return link.dialed == (self.gateway_id < link.peer_id)
+
+    def _expected_token(self) -> str | None:
+        return self._token or self._policy().token
+
+    def _session(self) -> PeerSession:
+        return PeerSession(
+            gateway_id=self.gateway_id,
+            nonce=secrets.token_hex(32),
+            sign=self._key.sign,
+            verify=is_signed,
+            now=asyncio.get_running_loop().time(),
+        )
+
+    async def _serve(self, link: PeerLink) -> str:
+        self._serving.add(link)
+        self.boards.listeners.append(link.board_changed)
+        try:
+            return await link.run()
+        finally:
+            self._serving.discard(link)
+            self.boards.listeners.remove(link.board_changed)
+            if self._links.get(link.peer_id) is link:
+                del self._links[link.peer_id]
+            link.ended.set()
+
+    # --- dialing -----------------------------------------------------------------------------------
+
+    async def _keep(self, dialed: Dialed) -> None:
+        """Stay connected with one gateway, for ever."""
+        backoff = Backoff()
+        failures = 0
+        async with aiohttp.ClientSession(
+            timeout=aiohttp.ClientTimeout(total=None), cookie_jar=aiohttp.DummyCookieJar()
+        ) as client:
+            while True:
+                reason, accepted = await self._attempt(client, dialed)
+                if accepted:
+                    backoff.succeeded()
+                    failures = 0
+                failures += 1
+                if reason != dialed.last_error or failures & (failures - 1) == 0:
+                    _log.warning("not connected to the gateway at %s: %s", dialed.url, reason)
+                dialed.last_error = reason
+                await asyncio.sleep(backoff.next_delay(secrets.randbelow(1 << 20) / (1 << 20)))
+                while (other := self._links.get(dialed.peer_id)) is not None:
+                    # It dialed us, and that connection is as good.
+                    await other.ended.wait()
+
+    async def _attempt(self, client: aiohttp.ClientSession, dialed: Dialed) -> tuple[str, bool]:
+        try:
+            async with asyncio.timeout(limits.GREETING_LIMIT):
+                socket = await self._dial(client, dialed.url)
+        except TimeoutError:
+            return f"it did not answer within {limits.GREETING_LIMIT:.0f} s", False
+        except aiohttp.WSServerHandshakeError as error:
+            return f"it refuses the connection (HTTP {error.status}); is the peer token right?", False
+        except aiohttp.ClientConnectorError as error:
+            return f"it cannot be reached: {clean(str(error.os_error))}", False
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            return f"its answer cannot be used ({type(error).__name__})", False
+        link = dialed.link = PeerLink(self, socket, self._session(), dialed=True)
+        try:
+            reason = await self._serve(link)
+        except asyncio.CancelledError:
+            raise
+        except Exception:  # noqa: BLE001 - whatever another gateway sends, the next attempt may succeed
+            _log.exception("a connection with a gateway failed unexpectedly")
+            reason = "an unexpected error, see the log"
+        finally:
+            dialed.link = None
+            dialed.peer_id = link.peer_id or dialed.peer_id
+        return reason, link.was_open
+
+    async def _dial(self, client: aiohttp.ClientSession, url: str) -> Socket:
+        token = self._expected_token()
+        return await client.ws_connect(
+            websocket_url(url, wire.PEERS_PATH),
+            headers={} if token is None else {"Authorization": f"Bearer {token}"},
+            protocols=(wire.SUBPROTOCOL,),
+            autoping=False,
+            max_msg_size=limits.PEER_FRAME_BYTES_MAX,
+            timeout=aiohttp.ClientWSTimeout(ws_close=limits.CLOSE_LIMIT),
+        )
