@@ -18,6 +18,7 @@ from bench.idle import measure_idle
 from bench.ingest import measure_ingest, measure_lockstep, measure_single
 from bench.latency import measure_acks, measure_publish
 from bench.peers import measure_peers
+from bench.replication import measure_replication
 from bench.report import Table, load, machine
 from bench.sampling import profile_ingest
 from bench.setting import FULL, QUICK, Bench
@@ -29,6 +30,7 @@ _MEASUREMENTS: Final[dict[str, Callable[[Bench], None]]] = {
     "acks": measure_acks,
     "publish": measure_publish,
     "idle": measure_idle,
+    "replication": measure_replication,
     "log": measure_log,
     "emit": measure_emit,
     "peers": measure_peers,

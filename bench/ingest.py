@@ -51,11 +51,16 @@ async def _drive(server: Gateway, runs: Sequence[SledRun]) -> tuple[float, float
     return started, ended
 
 
-def one_round(bench: Bench, runs: Sequence[SledRun], followed: str | None) -> tuple[float, float]:
-    """Events a second acknowledged, and delivered to who follows a project ("": everything; None: no one)."""
+def one_round(
+    bench: Bench, runs: Sequence[SledRun], followed: str | None, huskies: Sequence[str] | None = None
+) -> tuple[float, float]:
+    """Events a second acknowledged, and delivered to who follows a project ("": everything; None: no one).
+
+    `huskies` is the command where it is not the usual one.
+    """
     total = sum(run.frames * run.events for run in runs)
     with ExitStack() as stack:
-        server = stack.enter_context(gateway(bench.directory("ingest")))
+        server = stack.enter_context(gateway(bench.directory("ingest"), huskies=huskies))
         finished: Callable[[], float] | None = None
         if followed is not None:
             expected = sum(run.frames * run.events for run in runs if followed in ("", run.project))

@@ -40,13 +40,13 @@ def add_percentiles(
 
 
 # Half of the ingest that the gateway is meant to take at least, whatever it takes here.
-_HALF_OF_TARGET = 125_000
+HALF_OF_TARGET = 125_000
 
 
 def measure_acks(bench: Bench) -> None:
     """Frames on a fixed schedule, at half of what the gateway is meant to take and of what it takes."""
     measured = ingest_rate(bench) / 2
-    _measure_acks(bench, f"ack at {_HALF_OF_TARGET:,} events/s", min(_HALF_OF_TARGET, measured))
+    _measure_acks(bench, f"ack at {HALF_OF_TARGET:,} events/s", min(HALF_OF_TARGET, measured))
     _measure_acks(bench, "ack at half of the ingest measured", measured)
 
 
@@ -108,7 +108,7 @@ async def _relayed(url: str, count: int) -> list[float]:
     await reader.finished
     sled.close()
     reader.transport.close()
-    return _differences(written, reader.times)
+    return differences(written, reader.times)
 
 
 async def _published(url: str, project_dir: Path, count: int) -> list[float]:
@@ -123,8 +123,9 @@ async def _published(url: str, project_dir: Path, count: int) -> list[float]:
         await reader.finished
         reader.transport.close()
         published: list[float] = json.loads((await asyncio.to_thread(publisher.find, r"\[.*\]\n"))[0])
-    return _differences(published, reader.times[1:])
+    return differences(published, reader.times[1:])
 
 
-def _differences(earlier: Sequence[float], later: Sequence[float]) -> list[float]:
+def differences(earlier: Sequence[float], later: Sequence[float]) -> list[float]:
+    """How long each took, from when it was sent and when it came."""
     return [after - before for before, after in zip(earlier, later, strict=True)]

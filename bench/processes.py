@@ -139,10 +139,13 @@ class Gateway:
 
 
 @contextmanager
-def gateway(data_dir: Path) -> Iterator[Gateway]:
-    """`huskies gateway` on a free port, ready."""
+def gateway(
+    data_dir: Path, arguments: Sequence[str] = (), huskies: Sequence[str] | None = None
+) -> Iterator[Gateway]:
+    """`huskies gateway` on a free port, ready; `huskies` is the command where it is not the usual one."""
     started = time.perf_counter()
-    command = [*huskies_command(), "gateway", "--port", "0", "--data-dir", str(data_dir)]
+    command = [*(huskies or huskies_command()), "gateway", "--port", "0", "--data-dir", str(data_dir)]
+    command += arguments
     with running(command, data_dir.with_name(data_dir.name + "-output")) as process:
         url = process.find(r"(http://\S+)")[1]
         until(lambda: get(url, "/readyz")[0] == 200, "/readyz")

@@ -44,11 +44,12 @@ class Arrivals(asyncio.Protocol):
                 waiter.set_exception(ConnectionError(f"a reader's connection was closed: {exc}"))
 
 
-async def follow(url: str, expected: int) -> Arrivals:
-    """An open event stream that follows everything."""
+async def follow(url: str, expected: int, project: str | None = None) -> Arrivals:
+    """An open event stream that follows a project, or everything."""
     parts = urlsplit(url)
+    query = "" if project is None else f"?project={project}"
     request = (
-        f"GET /gateway/events HTTP/1.1\r\nHost: {parts.netloc}\r\nAccept: text/event-stream\r\n\r\n"
+        f"GET /gateway/events{query} HTTP/1.1\r\nHost: {parts.netloc}\r\nAccept: text/event-stream\r\n\r\n"
     ).encode()
     _, reader = await asyncio.get_running_loop().create_connection(
         lambda: Arrivals(request, STATUS, expected, OPENED), *address(parts)

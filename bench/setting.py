@@ -30,6 +30,7 @@ class Sizes:
     paced_seconds: float
     idle_sleds: int
     log_events: int
+    replicated: int
     stories: int
     emits: int
     peer_events: int
@@ -45,6 +46,7 @@ FULL: Final = Sizes(
     paced_seconds=10.0,
     idle_sleds=10_000,
     log_events=10_000_000,
+    replicated=1_000_000,
     stories=2_000,
     emits=20,
     peer_events=600_000,
@@ -59,6 +61,7 @@ QUICK: Final = Sizes(
     paced_seconds=0.3,
     idle_sleds=50,
     log_events=20_000,
+    replicated=20_000,
     stories=50,
     emits=2,
     peer_events=2_000,

@@ -11,7 +11,7 @@ import logging
 import os
 import re
 import stat
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Final, NoReturn, TypeVar
 from urllib.parse import SplitResult, urlsplit
@@ -19,10 +19,11 @@ from urllib.parse import SplitResult, urlsplit
 import msgspec
 from msgspec import Meta
 
+from huskies.durations import parse_duration
 from huskies.errors import ConfigError
 from huskies.events.names import is_project_name, make_project_name
 from huskies.events.words import TOML_TYPES, in_words
-from huskies.limits import PROJECT_NAME_MAX
+from huskies.limits import COPIES_MAX, KEEP_ACKED_MS, PROJECT_NAME_MAX
 from huskies.logs import register_secret
 
 DEFAULT_HOST: Final = "127.0.0.1"
@@ -39,20 +40,22 @@ PEER_TOKEN_VARIABLE: Final = "HUSKIES_PEER_TOKEN"  # noqa: S105 - a variable's n
 
 _GATEWAY_ID: Final = re.compile(r"[0-9a-f]{64}")
 PROJECT_NAME_RULE: Final = f"expected a project name: 1 to {PROJECT_NAME_MAX} of A-Z a-z 0-9 . _ -"
+_LIST_INDEX: Final = re.compile(r"\[\d+\]")
 _GATEWAY_URL_RULE: Final = (
     "expected a URL of http, https, ws or wss with a host, without user name, query or fragment, "
     "such as http://gateway.example:3000"
 )
+_EACH_ONCE: Final = "expected each gateway once; leave out the repetition"
+_DURATION_RULE: Final = "expected a duration such as 12h, 7d or 4w"
 _PROJECT_URL_RULE: Final = "expected an http or https URL with a host, such as http://web-shop:3001"
-_CREDENTIAL_RULE: Final = (
-    "expected a token: printable ASCII without spaces, as `huskies token make` gives it"
-)
+_CREDENTIAL_RULE: Final = "expected a token: printable ASCII without spaces, as `huskies token make` gives it"
 
 _log = logging.getLogger(__name__)
 # Files about which there was a warning: once is enough for a file that is read again and again.
 _warned: set[Path] = set()
 
 Port = Annotated[int, Meta(ge=0, le=65_535)]
+Copies = Annotated[int, Meta(ge=1, le=COPIES_MAX)]
 _Shape = TypeVar("_Shape")
 
 
@@ -93,22 +96,33 @@ class ProjectsFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ProjectFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A project's `.huskies/project.toml`; None is "not said"."""
+    """A project's `.huskies/project.toml`; None is "not said".
+
+    `keep_acked`: how long an acknowledged event is kept, such as `7d`; `keep_until_held_by`: and at least
+    until so many gateways hold it.
+    """
 
     name: str | None = None
-    gateway_url: str | None = None
+    gateway_url: str | list[str] | None = None
     sled_token_file: str | None = None
     relay_rate_limits: bool = False
+    keep_acked: str | None = None
+    keep_until_held_by: Copies = 1
     host: str | None = None
     port: Port | None = None
 
 
 class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True):
-    """What a gateway is started with; port 0 takes any free one."""
+    """What a gateway is started with; port 0 takes any free one.
+
+    `retain_ms`, `retain_bytes`: how old and how large the log may become; None: without end.
+    """
 
     host: str = DEFAULT_HOST
     port: int = DEFAULT_GATEWAY_PORT
     data_dir: Path
+    retain_ms: int | None = None
+    retain_bytes: int | None = None
     peers: tuple[str, ...] = ()
     peer_token: str | None = None
 
@@ -120,17 +134,27 @@ class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True):
 class SledSettings(msgspec.Struct, frozen=True, kw_only=True):
     """What a sled is started with.
 
-    `name`: empty for the directory's, made valid. `gateway_url`: None or empty for no relay. `port`: 0 for
-    any free one.
+    `name`: empty for the directory's, made valid. `gateway_url`: one, or several in order of preference; None
+    or empty for no relay. `port`: 0 for any free one. An acknowledged event is kept for `keep_acked_ms`, and
+    until `keep_until_held_by` gateways hold it.
     """
 
     project_dir: Path
     name: str = ""
-    gateway_url: str | None = None
+    gateway_url: str | tuple[str, ...] | None = None
     sled_token: str | None = None
     host: str = DEFAULT_HOST
     port: int = DEFAULT_SLED_PORT
     relay_rate_limits: bool = False
+    keep_acked_ms: int = KEEP_ACKED_MS
+    keep_until_held_by: int = 1
+
+    @property
+    def gateway_urls(self) -> tuple[str, ...]:
+        """The gateways in order of preference; none where nothing is relayed."""
+        if isinstance(self.gateway_url, str):
+            return (self.gateway_url,) if self.gateway_url else ()
+        return self.gateway_url or ()
 
     def __repr__(self) -> str:
         # The token is a secret, and a repr ends up in logs.
@@ -171,8 +195,9 @@ def load_project_file(project_dir: Path) -> ProjectFile:
     file = _read(path, ProjectFile)
     if file.name is not None and not is_project_name(file.name):
         _refuse(path, "name", PROJECT_NAME_RULE)
-    if file.gateway_url:
-        gateway_base_url(file.gateway_url, _place(path, "gateway_url"))
+    gateway_base_urls(file.gateway_url or (), _place(path, "gateway_url"))
+    if file.keep_acked is not None:
+        _duration(file.keep_acked, _place(path, "keep_acked"))
     if file.host is not None:
         checked_host(file.host, _place(path, "host"))
     return file
@@ -192,7 +217,8 @@ def sled_config(
     environ: Mapping[str, str],
     *,
     name: str | None = None,
-    gateway_url: str | None = None,
+    gateway_url: str | Sequence[str] | None = None,
+    keep_acked: str | None = None,
     host: str | None = None,
     port: int | None = None,
 ) -> SledSettings:
@@ -206,15 +232,18 @@ def sled_config(
         raise ConfigError("--name", f"{PROJECT_NAME_RULE}; got {name!r}")
     project_dir = project_dir.resolve()
     file = load_project_file(project_dir)
-    url = file.gateway_url if gateway_url is None else gateway_url
+    urls = gateway_base_urls(_first(gateway_url, file.gateway_url, ()), "--gateway-url")
+    kept = _first(keep_acked, file.keep_acked, None)
     return SledSettings(
         project_dir=project_dir,
         name=name or file.name or make_project_name(project_dir.name),
-        gateway_url=gateway_base_url(url, "--gateway-url") if url else None,
+        gateway_url=urls if len(urls) > 1 else next(iter(urls), None),
         sled_token=_sled_token(project_dir, file, environ),
         host=checked_host(_first(host, file.host, DEFAULT_HOST), "--host"),
         port=_first(port, file.port, DEFAULT_SLED_PORT),
         relay_rate_limits=file.relay_rate_limits,
+        keep_acked_ms=KEEP_ACKED_MS if kept is None else _duration(kept, "--keep-acked"),
+        keep_until_held_by=file.keep_until_held_by,
     )
 
 
@@ -266,6 +295,38 @@ def gateway_base_url(text: str, where: str) -> str:
     if not _is_base_url(text, ("http", "https", "ws", "wss")):
         raise ConfigError(where, _GATEWAY_URL_RULE)
     return text.rstrip("/")
+
+
+def gateway_base_urls(texts: str | Sequence[str], where: str) -> tuple[str, ...]:
+    """Each URL without a trailing slash; a text may hold several, apart by spaces or commas, or none.
+
+    Raises `ConfigError`, also where one gateway is named twice.
+    """
+    texts = [texts] if isinstance(texts, str) else texts
+    urls = tuple(gateway_base_url(url, where) for text in texts for url in split_urls(text))
+    if len({_server(url) for url in urls}) < len(urls):
+        raise ConfigError(where, _EACH_ONCE)
+    return urls
+
+
+def split_urls(text: str) -> list[str]:
+    """The URLs in a text, apart by spaces or commas."""
+    return text.replace(",", " ").split()
+
+
+def _server(url: str) -> tuple[str, str | None, int, str]:
+    """What two spellings of one gateway's URL have in common."""
+    parts = urlsplit(url)
+    tls = parts.scheme in ("https", "wss")
+    return "s" * tls, parts.hostname, parts.port or (443 if tls else 80), parts.path
+
+
+def _duration(text: str, where: str) -> int:
+    """Milliseconds; raises `ConfigError`."""
+    try:
+        return parse_duration(text)
+    except ValueError:
+        raise ConfigError(where, f"{_DURATION_RULE}; got {text!r}") from None
 
 
 def _is_base_url(text: str, schemes: tuple[str, ...]) -> bool:
@@ -339,6 +400,7 @@ def _read(path: Path, shape: type[_Shape]) -> _Shape:
 def _explain(message: str, data: dict[str, Any], shape: type[object]) -> tuple[str, str]:
     """The dotted key and the problem, out of `PROBLEM - at `$.projects[...].open``."""
     problem, _, location = message.partition(" - at ")
+    location = _LIST_INDEX.sub("", location)
     keys = location.strip("`").removeprefix("$").replace("[...]", ".[]").split(".")[1:]
     if "[]" in keys:
         keys[keys.index("[]")] = _culprit(keys[0], data, shape)

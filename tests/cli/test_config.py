@@ -17,7 +17,11 @@ URL_RULE = (
     "such as http://gateway.example:3000"
 )
 PROJECT_URL_RULE = "expected an http or https URL with a host, such as http://web-shop:3001"
-PROJECT_KEYS = "name, gateway_url, sled_token_file, relay_rate_limits, host, port"
+PROJECT_KEYS = (
+    "name, gateway_url, sled_token_file, relay_rate_limits, keep_acked, keep_until_held_by, host, port"
+)
+DURATION_RULE = "expected a duration such as 12h, 7d or 4w"
+ONCE = "expected each gateway once; leave out the repetition"
 NO_TOKEN_FILE = (
     "cannot read {project}/none: No such file or directory; put the token there, or remove the key"
 )
@@ -48,6 +52,21 @@ def say(project: Path, text: str) -> None:
             "ws://flag:2/base",
         ),
         ({"gateway_url": ""}, 'gateway_url = "http://file:1"', "gateway_url", None),
+        ({}, "gateway_url = []", "gateway_url", None),
+        ({}, 'gateway_url = ["http://file:1/"]', "gateway_url", "http://file:1"),
+        ({}, 'gateway_url = ["http://b/", "http://a"]', "gateway_url", ("http://b", "http://a")),
+        (
+            {"gateway_url": ("http://c, http://b", "http://a")},
+            'gateway_url = "http://file:1"',
+            "gateway_url",
+            ("http://c", "http://b", "http://a"),
+        ),
+        ({"gateway_url": ("",)}, 'gateway_url = ["http://b", "http://a"]', "gateway_url", None),
+        ({}, "", "keep_acked_ms", 7 * 86_400_000),
+        ({}, 'keep_acked = "2w"', "keep_acked_ms", 14 * 86_400_000),
+        ({"keep_acked": "0s"}, 'keep_acked = "2w"', "keep_acked_ms", 0),
+        ({}, "", "keep_until_held_by", 1),
+        ({}, "keep_until_held_by = 3", "keep_until_held_by", 3),
         ({}, "", "host", "127.0.0.1"),
         ({}, 'host = "::1"', "host", "::1"),
         ({"host": "192.0.2.1"}, 'host = "::1"', "host", "192.0.2.1"),
@@ -69,6 +88,26 @@ def test_the_directorys_name_is_made_valid(tmp_path: Path) -> None:
     directory = tmp_path / "my shop (old)"
     directory.mkdir()
     assert config.sled_config(directory, {}).name == "my-shop-old"
+
+
+def test_the_gateways_of_a_sled_in_their_order(project: Path) -> None:
+    for given, urls in (
+        (None, ()),
+        ("", ()),
+        ("http://a", ("http://a",)),
+        (("http://b", "http://a"), ("http://b", "http://a")),
+    ):
+        assert config.SledSettings(project_dir=project, gateway_url=given).gateway_urls == urls
+
+
+@pytest.mark.parametrize(
+    "again", ["http://gateway:80", "http://GATEWAY/", "ws://gateway", "http://gateway,http://other"]
+)
+def test_a_gateway_named_twice_is_refused(project: Path, again: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(f"--gateway-url: {ONCE}")):
+        config.sled_config(project, {}, gateway_url=["http://gateway", again])
+    urls = ("http://gateway", "https://gateway:80", "http://gateway:81", "http://gateway/base")
+    assert config.sled_config(project, {}, gateway_url=urls).gateway_url == urls
 
 
 @pytest.mark.parametrize(
@@ -120,6 +159,14 @@ def test_a_repr_shows_no_secret(project: Path, tmp_path: Path) -> None:
         ("gateway_url = 'http://gateway:x'", f"gateway_url: {URL_RULE}"),
         ("gateway_url = 'http://me:password@gateway'", f"gateway_url: {URL_RULE}"),
         ("gateway_url = 'http://gateway/?token=x'", f"gateway_url: {URL_RULE}"),
+        ("gateway_url = 3", "gateway_url: expected a text or a list, got a whole number"),
+        ("gateway_url = ['http://a', 3]", "gateway_url: expected a text, got a whole number"),
+        ("gateway_url = ['http://a', 'gateway']", f"gateway_url: {URL_RULE}"),
+        ("gateway_url = ['http://a', 'http://a/']", f"gateway_url: {ONCE}"),
+        ("keep_acked = '7'", f"keep_acked: {DURATION_RULE}; got '7'"),
+        ("keep_acked = 7", "keep_acked: expected a text, got a whole number"),
+        ("keep_until_held_by = 0", "keep_until_held_by: expected a whole number >= 1"),
+        ("keep_until_held_by = 101", "keep_until_held_by: expected a whole number <= 100"),
         ("sled_token_file = 'none'", f"sled_token_file: {NO_TOKEN_FILE}"),
     ],
 )
@@ -165,6 +212,8 @@ def test_bad_flags_are_refused(project: Path) -> None:
         config.sled_config(project, {}, name="a b")
     with pytest.raises(ConfigError, match=re.escape(f"--gateway-url: {URL_RULE}")):
         config.sled_config(project, {}, gateway_url="me:password@gateway")
+    with pytest.raises(ConfigError, match=re.escape(f"--keep-acked: {DURATION_RULE}; got 'for ever'")):
+        config.sled_config(project, {}, keep_acked="for ever")
     with pytest.raises(ConfigError, match="missing: expected the directory of a project; create it"):
         config.sled_config(project / "missing", {})
 

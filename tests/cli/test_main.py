@@ -249,6 +249,79 @@ def test_a_server_does_what_its_flags_say(launched: Launch, project: Path) -> No
     assert (sled.name, sled.gateway_url) == ("shop", "http://gateway:3000")
 
 
+@pytest.mark.parametrize(
+    ("flags", "variable", "expected"),
+    [
+        ((), None, ("http://file",)),
+        ((), "", ()),
+        ((), " ", ()),
+        ((), "http://a", ("http://a",)),
+        ((), "http://b http://a", ("http://b", "http://a")),
+        ((), "http://b, http://a,", ("http://b", "http://a")),
+        (("http://c",), "http://b http://a", ("http://c",)),
+        (("http://c", "http://b/"), "http://a", ("http://c", "http://b")),
+        (("http://c,http://b",), None, ("http://c", "http://b")),
+        (("",), "http://a", ()),
+    ],
+)
+def test_a_sled_relays_to_one_gateway_several_or_none(  # noqa: PLR0917 - a case
+    launched: Launch,
+    project: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    flags: tuple[str, ...],
+    variable: str | None,
+    expected: tuple[str, ...],
+) -> None:
+    (project / ".huskies" / "project.toml").write_text('gateway_url = "http://file"\n')
+    if variable is not None:
+        monkeypatch.setenv("HUSKIES_GATEWAY_URL", variable)
+    given = [argument for url in flags for argument in ("--gateway-url", url)]
+    assert launched("sled", *given).gateway_urls == expected
+
+
+@pytest.mark.parametrize(
+    ("flags", "variable", "days"),
+    [((), None, 2), ((), "", 2), ((), "3d", 3), (("--keep-acked", "4d"), "3d", 4)],
+)
+def test_how_long_a_sled_keeps_what_is_acknowledged(  # noqa: PLR0917 - a case
+    launched: Launch,
+    project: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    flags: tuple[str, ...],
+    variable: str | None,
+    days: int,
+) -> None:
+    (project / ".huskies" / "project.toml").write_text('keep_acked = "2d"\nkeep_until_held_by = 2\n')
+    if variable is not None:
+        monkeypatch.setenv("HUSKIES_KEEP_ACKED", variable)
+    settings = launched("sled", *flags)
+    assert (settings.keep_acked_ms, settings.keep_until_held_by) == (days * 86_400_000, 2)
+
+
+def test_a_gateway_named_twice_is_one_clear_line(huskies: Run, project: Path) -> None:
+    outcome = huskies("sled", project, "--gateway-url", "http://a", "--gateway-url", "http://a/")
+    assert outcome.status == 2
+    assert outcome.stderr == (
+        "huskies: --gateway-url: expected each gateway once; leave out the repetition\n"
+    )
+
+
+@pytest.mark.parametrize("variable", ["http://a http://b", "http://a,http://b"])
+def test_a_reader_asks_the_first_of_the_gateways_that_a_sled_relays_to(
+    huskies: Run, monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    asked: list[str] = []
+
+    def get(base_url: str, *_: object, **__: object) -> None:
+        asked.append(base_url)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(client, "get", get)
+    monkeypatch.setenv("HUSKIES_GATEWAY_URL", variable)
+    assert [huskies("status").status, huskies("tail").status] == [130, 0]
+    assert asked == ["http://a"] * 2
+
+
 def test_a_reader_asks_the_gateway_of_this_machine_unless_told_otherwise(
     huskies: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from huskies.cli import times
 from huskies.cli.lines import Received, describe
+from huskies.durations import is_duration, parse_duration
 
 NOW = datetime(2026, 1, 31, 14, 0, tzinfo=UTC)
 NOW_MS = int(NOW.timestamp() * 1_000)
@@ -30,6 +31,16 @@ def _two_hours_east(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 )
 def test_a_duration_is_counted_back_from_now(text: str, seconds_ago: int) -> None:
     assert times.parse_since(text, NOW) == NOW_MS - seconds_ago * 1_000
+
+
+def test_a_duration_is_read_in_milliseconds() -> None:
+    assert [parse_duration(text) for text in ("0s", "45s", "90m", "7d", "4w")] == [
+        0, 45_000, 5_400_000, 604_800_000, 2_419_200_000,
+    ]  # fmt: skip
+    for text in ("", "7", "7 days", "-7d", "1.5h", "\u0661d", "9999999999s"):
+        assert not is_duration(text)
+        with pytest.raises(ValueError, match="no duration"):
+            parse_duration(text)
 
 
 @pytest.mark.parametrize(

@@ -399,3 +399,11 @@ def test_any_frame_breaks_the_silence() -> None:
     session.receive(batch(1), 40)
     assert session.tick(85) == [Ping()]
     assert isinstance(session.tick(85.1)[0], End)
+
+
+@pytest.mark.parametrize(("said", "copies"), [({}, 1), ({"copies": 3}, 3)])
+def test_how_many_copies_a_sled_wants_is_known(said: dict[str, int], copies: int) -> None:
+    session = started()
+    assert session.copies == 1
+    session.receive(hello(41, **said), 0)
+    assert session.copies == copies

@@ -18,6 +18,7 @@ from huskies.protocol.effects import (
     Accepted,
     Acked,
     End,
+    Held,
     OpenEpoch,
     Ping,
     Send,
@@ -42,8 +43,8 @@ def view(last_seq: int = 0, acked: int = 0, **changes: Any) -> OutboxView:
     return msgspec.structs.replace(whole, **changes)
 
 
-def started(outbox: OutboxView) -> SledSession:
-    return SledSession(outbox, KEY.sign, now=0)
+def started(outbox: OutboxView, elsewhere: int | None = None) -> SledSession:
+    return SledSession(outbox, KEY.sign, now=0, elsewhere=elsewhere)
 
 
 def welcome(session: SledSession, last_seq: int, window: int = 5_000, now: float = 0) -> list[SledEffect]:
@@ -51,8 +52,10 @@ def welcome(session: SledSession, last_seq: int, window: int = 5_000, now: float
     return session.receive(wire.encode(wire.Welcome(last_seq=last_seq, max_in_flight=window)), now)
 
 
-def opened(outbox: OutboxView, last_seq: int | None = None, window: int = 5_000) -> SledSession:
-    session = started(outbox)
+def opened(
+    outbox: OutboxView, last_seq: int | None = None, window: int = 5_000, elsewhere: int | None = None
+) -> SledSession:
+    session = started(outbox, elsewhere)
     welcome(session, outbox.acked if last_seq is None else last_seq, window)
     assert session.accepted
     return session
@@ -530,3 +533,159 @@ def test_no_snapshot_is_sent_before_the_welcome_or_with_a_barrier() -> None:
     ack(session, 3)
     assert session.stories_changed() == []
     assert session.snapshot_taken(5, []) == []
+
+
+# --- several gateways --------------------------------------------------------------------------------
+
+
+def kinds(effects: Sequence[SledEffect]) -> list[type]:
+    return [type(effect) for effect in effects]
+
+
+def test_what_another_gateway_acknowledged_is_sent_to_one_that_lacks_it() -> None:
+    assert opened(view(41, 35), last_seq=20, elsewhere=35).wants() == Want(21, 21)
+
+
+def test_a_gateway_that_lacks_what_is_no_longer_held_gets_only_what_no_other_one_has() -> None:
+    effects = welcome(started(view(41, 35, oldest=20), elsewhere=33), 10)
+    assert [effect.carry_from for effect in effects if isinstance(effect, OpenEpoch)] == [36]
+
+
+def test_as_long_as_another_one_may_hold_what_waits_no_epoch_begins() -> None:
+    session = started(view(41, 35, oldest=20), elsewhere=38)
+    effects = welcome(session, 10)
+    assert kinds(effects) == [Accepted, End]
+    assert isinstance(effects[1], End)
+    assert "another one may hold event 38, and has to be asked first" in effects[1].reason
+    assert not session.fruitful
+
+
+def test_what_one_gateway_refuses_and_another_may_hold_is_neither_set_aside_nor_renumbered() -> None:
+    session = opened(view(10, 2), elsewhere=7)
+    pump(session)
+    ack(session, 4)
+    effects = refuse(session, wire.INVALID, seq=5)
+    assert effects[0] == SetBarrier(8, set_aside=False, reason="the gateway refused: invalid: why")
+    assert kinds(effects) == [SetBarrier, End]
+    # Said once: the next time the barrier stands already.
+    again = opened(view(10, 4, barrier=8), elsewhere=7)
+    pump(again)
+    assert kinds(refuse(again, wire.INVALID, seq=5)) == [End]
+    # The other one has acknowledged it meanwhile: nothing keeps the epoch open.
+    again = opened(view(10, 7, barrier=8), last_seq=4, elsewhere=7)
+    pump(again)
+    effects = refuse(again, wire.INVALID, seq=5)
+    assert [effect.carry_from for effect in effects if isinstance(effect, OpenEpoch)] == [8]
+
+
+def test_what_one_gateway_alone_refuses_is_set_aside_as_ever() -> None:
+    session = opened(view(10, 4), elsewhere=2)
+    pump(session)
+    effects = refuse(session, wire.INVALID, seq=5)
+    assert kinds(effects) == [SetBarrier, OpenEpoch, End]
+    assert [effect.carry_from for effect in effects if isinstance(effect, OpenEpoch)] == [6]
+
+
+def test_what_a_gateway_may_hold_is_what_it_said_and_what_it_was_sent() -> None:
+    session = opened(view(10, 4), last_seq=6, window=1)
+    assert session.may_be_held == 6
+    for seq in range(5, 10):
+        pump(session)
+        ack(session, seq)
+    assert session.may_be_held == 9
+
+
+@pytest.mark.parametrize("code", [wire.CONFLICT, wire.INVALID])
+def test_a_gateway_that_refuses_an_event_holds_nothing_from_it_on(code: str) -> None:
+    session = opened(view(10, 4))
+    pump(session)
+    refuse(session, code, seq=7)
+    assert session.may_be_held == 6
+
+
+@pytest.mark.parametrize(
+    ("last_seq", "acked_now", "code", "fruitful"),
+    [
+        (0, 0, "", True),
+        (5, 0, "", False),
+        (5, 1, "", True),
+        (5, 1, wire.DRAINING, False),
+        (5, 1, wire.CONFLICT, True),
+        (5, 0, wire.CONFLICT, False),
+    ],
+)
+def test_a_session_is_fruitful_where_something_was_taken_or_nothing_waited(
+    last_seq: int, acked_now: int, code: str, *, fruitful: bool
+) -> None:
+    session = opened(view(last_seq))
+    pump(session)
+    ack(session, acked_now)
+    if code:
+        refuse(session, code)
+    assert session.fruitful is fruitful
+    assert not started(view(last_seq)).fruitful
+
+
+def test_a_session_that_is_left_sends_nothing_more_and_ends_when_all_that_was_sent_is_acknowledged() -> None:
+    session = opened(view(10), window=4)
+    pump(session)
+    assert session.leave(0) == []
+    ack(session, 2)
+    assert session.wants() is None
+    effects = ack(session, 4)
+    assert effects == [Acked(4), End(1001, "an earlier gateway answers again")]
+    assert session.fruitful
+
+
+def test_a_session_with_nothing_in_flight_is_left_at_once() -> None:
+    assert kinds(opened(view(3, 3)).leave(0)) == [End]
+
+
+def test_a_session_that_is_left_waits_for_acks_only_so_long() -> None:
+    session = opened(view(10))
+    pump(session)
+    session.leave(0)
+    assert session.tick(limits.LEAVE_LIMIT) == []
+    assert kinds(session.tick(limits.LEAVE_LIMIT + 0.1)) == [End]
+
+
+def test_a_session_that_is_left_during_the_greeting_ends_with_it() -> None:
+    session = started(view(3))
+    assert session.leave(0) == []
+    assert kinds(welcome(session, 3)) == [Accepted, End]
+
+
+# --- copies ------------------------------------------------------------------------------------------
+
+
+def held(session: SledSession, seq: int, held: int) -> list[SledEffect]:
+    return session.receive(wire.encode(wire.Ack(seq=seq, held=held)), 0)
+
+
+@pytest.mark.parametrize(("copies", "said"), [(1, {}), (2, {"copies": 2})])
+def test_the_hello_says_how_many_copies_are_wanted(copies: int, said: dict[str, int]) -> None:
+    [hello] = frames(started(view(copies=copies)).receive(CHALLENGE, 0))
+    assert {key: hello[key] for key in hello if key == "copies"} == said
+
+
+def test_how_far_enough_gateways_hold_is_passed_on_once_and_never_goes_back() -> None:
+    session = opened(view(5, held=1, copies=2))
+    pump(session)
+    assert held(session, 3, 1) == [Acked(3)]
+    assert held(session, 3, 2) == [Held(2)]
+    assert held(session, 3, 2) == held(session, 2, 1) == []
+    assert held(session, 4, 3) == [Acked(4), Held(3)]
+    assert held(session, 5, 5)[:2] == [Acked(5), Held(5)]
+
+
+def test_nothing_counts_as_held_that_was_not_acknowledged() -> None:
+    session = opened(view(5, copies=2))
+    assert held(session, 5, 5) == []
+    pump(session)
+    assert held(session, 3, 5) == [Acked(3), Held(3)]
+
+
+def test_who_wants_one_copy_hears_of_none() -> None:
+    session = opened(view(5))
+    pump(session)
+    assert held(session, 3, 3) == [Acked(3)]

@@ -38,6 +38,11 @@ FRAMES: list[tuple[wire.SledFrame | wire.GatewayFrame, str]] = [
         (f'{{"type":"hello","project":"p","sled_id":"{KEY}","epoch":"{EPOCH}","last_seq":0,'
         f'"signature":"{SIGNATURE}","previous":[{{"epoch":"{EPOCH}","last_seq":29}}]}}'),
     ),
+    (
+        wire.Hello(project="p", sled_id=KEY, epoch=EPOCH, last_seq=0, signature=SIGNATURE, copies=2),
+        (f'{{"type":"hello","project":"p","sled_id":"{KEY}","epoch":"{EPOCH}","last_seq":0,'
+        f'"signature":"{SIGNATURE}","copies":2}}'),
+    ),
     (wire.Welcome(last_seq=37, max_in_flight=5000), '{"type":"welcome","last_seq":37,"max_in_flight":5000}'),
     (
         wire.Events(first_seq=36, events=[EVENT]),
@@ -45,6 +50,7 @@ FRAMES: list[tuple[wire.SledFrame | wire.GatewayFrame, str]] = [
         '"story_name":"","reason":"r","timestamp_ms":1}]}'),
     ),
     (wire.Ack(seq=41), '{"type":"ack","seq":41}'),
+    (wire.Ack(seq=41, held=0), '{"type":"ack","seq":41,"held":0}'),
     (
         wire.Snapshot(
             seq=41, stories=[wire.SnapshotStory(story_id="1_bug_x", story_name="X", stage="3_qa")]
@@ -103,6 +109,7 @@ BAD_HELLOS: list[dict[str, Any]] = [
     {"signature": "cd" * 63}, {"signature": "zz" * 64}, {"signature": SIGNATURE + "\n"},
     {"project": ""}, {"project": "a b"}, {"project": "x" * 65}, {"project": "shop\n"},
     {"last_seq": -1}, {"last_seq": 2**63}, {"last_seq": 1.0}, {"last_seq": True}, {"last_seq": "1"},
+    {"copies": 0}, {"copies": limits.COPIES_MAX + 1}, {"copies": "2"}, {"copies": None},
     {"previous": [{"epoch": EPOCH}]}, {"previous": [{"epoch": "x", "last_seq": 1}]},
     {"previous": [{"epoch": EPOCH, "last_seq": -1}]}, {"previous": {}},
     {"previous": [{"epoch": EPOCH, "last_seq": 1}] * (limits.PREVIOUS_EPOCHS_MAX + 1)},
@@ -155,6 +162,7 @@ def test_the_signed_text_is_six_lines() -> None:
 
 def test_the_names_of_the_wire_are_these() -> None:
     assert (wire.TOKENS_PATH, wire.PUSH_PATH) == ("/gateway/tokens", "/gateway/events/push")
+    assert wire.READY_PATH == "/readyz"
     assert (wire.EVENTS_PATH, wire.PROJECTS_PATH) == ("/gateway/events", "/gateway/projects")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,6 +20,7 @@ from huskies.sled.keys import Keyring
 from huskies.sled.layout import Layout, ensure_state, lay_out
 from huskies.sled.opening import open_store
 from huskies.sled.outbox import Outbox, draw_epoch
+from huskies.sled.outbox_store import Keeping
 
 TIMEOUT = 8.0
 GATEWAY_ID = "ab" * 32
@@ -74,6 +76,7 @@ class OpenOutbox(Protocol):
         *,
         now_ms: Callable[[], int] = ...,
         relay_rate_limits: bool = ...,
+        keep: Keeping = ...,
     ) -> Awaitable[Opened]: ...
 
 
@@ -88,6 +91,7 @@ async def open_outbox() -> AsyncIterator[OpenOutbox]:
         *,
         now_ms: Callable[[], int] = lambda: 1_700_000_000_000,
         relay_rate_limits: bool = False,
+        keep: Keeping = Keeping(),  # noqa: B008 - frozen
     ) -> Opened:
         ensure_state(layout)
         keyring = Keyring(layout.keys)
@@ -99,6 +103,7 @@ async def open_outbox() -> AsyncIterator[OpenOutbox]:
             identity=identity,
             keyring=keyring,
             relay_rate_limits=relay_rate_limits,
+            keep=keep,
             now_ms=now_ms,
             announce=announced.append,
             failed=failures.append,
@@ -123,9 +128,11 @@ class Peer:
         self.requests: list[str] = []
         self.tokens_given: list[str] = []
         self.sockets: list[web.WebSocketResponse] = []
+        self.ready = True
         self.speaks_v2 = True
         self.takes_header = True
         self.acks = True
+        self.said_with_acks: dict[str, int] = {}
         self.answers_pings = True
         self.pings = 0
         self.pongs: list[bytes] = []
@@ -145,6 +152,10 @@ class Peer:
         token = f"join-{len(self.tokens_given)}"
         self.tokens_given.append(token)
         return web.json_response({"token": token})
+
+    async def readyz(self, _: web.Request) -> web.StreamResponse:
+        self.requests.append("ready?")
+        return web.json_response({}, status=200 if self.ready else 503)
 
     async def push(self, request: web.Request) -> web.StreamResponse:
         way = "query" if "token" in request.query else "header"
@@ -210,7 +221,8 @@ class Peer:
             return
         events.extend(frame["events"][len(events) + 1 - first :])
         if self.acks:
-            await socket.send_json({"type": "ack", "seq": first + len(frame["events"]) - 1})
+            seq = first + len(frame["events"]) - 1
+            await socket.send_json({"type": "ack", "seq": seq, **self.said_with_acks})
 
 
 def _verify(hello: dict[str, Any], nonce: str) -> None:
@@ -229,13 +241,13 @@ def _compare(events: list[dict[str, Any]], first: int, sent: list[dict[str, Any]
     return None
 
 
-@pytest.fixture
-async def peer() -> AsyncIterator[Peer]:
-    """A gateway that runs."""
+@asynccontextmanager
+async def running_peer() -> AsyncIterator[Peer]:
     peer = Peer()
     app = web.Application()
     app.router.add_post("/base/gateway/tokens", peer.token)
     app.router.add_get("/base/gateway/events/push", peer.push)
+    app.router.add_get("/base/readyz", peer.readyz)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
@@ -244,6 +256,20 @@ async def peer() -> AsyncIterator[Peer]:
     for socket in peer.sockets:
         await socket.close()
     await runner.cleanup()
+
+
+@pytest.fixture
+async def peer() -> AsyncIterator[Peer]:
+    """A gateway that runs."""
+    async with running_peer() as peer:
+        yield peer
+
+
+@pytest.fixture
+async def other_peer() -> AsyncIterator[Peer]:
+    """Another gateway that runs."""
+    async with running_peer() as peer:
+        yield peer
 
 
 @pytest.fixture

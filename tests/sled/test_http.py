@@ -128,6 +128,7 @@ async def test_health(sled: Sled, client: aiohttp.ClientSession) -> None:
         "name": "shop",
         "sled_id": sled.sled_id,
         "relay": "off",
+        "gateway": None,
         "protocol": None,
         "last_seq": 1,
         "unacked": 1,

@@ -5,6 +5,7 @@ import contextlib
 import json
 import shutil
 import sqlite3
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,7 +17,7 @@ from huskies.protocol.wire import PreviousEpoch
 from huskies.sled import outbox_store
 from huskies.sled.intake import entry_of
 from huskies.sled.layout import Layout
-from huskies.sled.outbox_store import OutboxStore
+from huskies.sled.outbox_store import Keeping, OutboxStore
 from huskies.sled.scan import Changes, SeenStory
 from huskies.sled.story_file import StoryContent
 
@@ -267,23 +268,103 @@ async def test_only_the_newest_older_epochs_are_named(
 async def test_old_events_are_pruned_once_acknowledged(
     layout: Layout, open_outbox: OpenOutbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(limits, "KEEP_ACKED_EVENTS", 3)
     monkeypatch.setattr(outbox_store, "_PRUNE_STEP", 2)
-    opened = await open_outbox(layout)
+    now = NOW
+    opened = await open_outbox(layout, now_ms=lambda: now, keep=Keeping(ms=1_000))
     await record(opened, 1, 10)
+    opened.outbox.acknowledge(4)
+    await flushed(opened)
     assert opened.outbox.view().oldest == 1
-    opened.outbox.acknowledge(8)
+    now += 1_001
+    opened.outbox.acknowledge(5)
     await flushed(opened)
-    assert (opened.outbox.view().oldest, opened.outbox.view().last_seq) == (6, 10)
-    opened.outbox.acknowledge(10)
+    # What became old goes away in steps, and what waits for an ack never.
+    assert (opened.outbox.view().oldest, opened.outbox.view().last_seq) == (4, 10)
+    opened.outbox.acknowledge(9)
     await flushed(opened)
-    assert reasons(opened) == [8, 9, 10]
+    assert reasons(opened) == [10]
+
+
+async def test_however_many_were_acknowledged_all_of_the_last_days_are_kept(
+    layout: Layout, open_outbox: OpenOutbox
+) -> None:
+    now = NOW
+    opened = await open_outbox(layout, now_ms=lambda: now)
+    entries = [entry_of(blocked(number), NOW) for number in range(1, 100_002)]
+    await opened.outbox.record_published(entries)
+    now += limits.KEEP_ACKED_MS
+    opened.outbox.acknowledge(100_001)
+    await flushed(opened)
+    assert opened.outbox.view().oldest == 1
+
+
+async def test_what_too_few_gateways_hold_is_kept_however_old(
+    layout: Layout, open_outbox: OpenOutbox
+) -> None:
+    opened = await open_outbox(layout, now_ms=count(NOW).__next__, keep=Keeping(ms=0, copies=2))
+    await record(opened, 1, 6)
+    opened.outbox.acknowledge(5)
+    await flushed(opened)
+    assert (opened.outbox.view().oldest, opened.outbox.view().held) == (1, 0)
+    opened.outbox.hold(3)
+    await flushed(opened)
+    assert (opened.outbox.view().oldest, opened.outbox.view().held) == (4, 3)
+    opened.outbox.hold(2)
+    await flushed(opened)
+    assert opened.outbox.view().held == 3
+    # Held by so many, but never acknowledged to this sled.
+    opened.outbox.hold(6)
+    await flushed(opened)
+    assert reasons(opened) == [6]
+
+
+@pytest.mark.parametrize(("copies", "held"), [(1, 4), (2, 3), (3, 0)])
+async def test_what_two_gateways_hold_says_nothing_of_three(
+    layout: Layout, open_outbox: OpenOutbox, copies: int, held: int
+) -> None:
+    opened = await open_outbox(layout, keep=Keeping(copies=2))
+    await record(opened, 1, 5)
+    opened.outbox.acknowledge(4)
+    opened.outbox.hold(3)
+    await opened.outbox.stop()
+    again = await open_outbox(layout, keep=Keeping(copies=copies))
+    assert (again.outbox.view().copies, again.outbox.view().held) == (copies, held)
+    again.outbox.hold(2)
+    await flushed(again)
+    assert again.outbox.view().held == max(held, 2)
+
+
+async def test_a_new_epoch_is_held_by_no_one(layout: Layout, open_outbox: OpenOutbox) -> None:
+    opened = await open_outbox(layout, now_ms=count(NOW).__next__, keep=Keeping(ms=0, copies=2))
+    await record(opened, 1, 4)
+    opened.outbox.acknowledge(2)
+    opened.outbox.hold(2)
+    await opened.outbox.open_epoch(3)
+    assert opened.outbox.view().held == 0
+    assert reasons(opened) == [3, 4]
+
+
+async def test_an_outbox_of_the_version_before_is_brought_up(layout: Layout, open_outbox: OpenOutbox) -> None:
+    opened = await open_outbox(layout)
+    await record(opened, 1, 3)
+    opened.outbox.acknowledge(1)
+    await opened.outbox.stop()
+    before = opened.outbox.head
+    with contextlib.closing(sqlite3.connect(layout.outbox)) as older:
+        older.executescript(
+            "ALTER TABLE head DROP COLUMN held; ALTER TABLE head DROP COLUMN held_by; PRAGMA user_version = 1"
+        )
+    again = await open_outbox(layout)
+    assert again.outbox.head == before
+    again.outbox.acknowledge(2)
+    await flushed(again)
+    assert again.outbox.head.acked == 2
 
 
 async def test_events_are_pruned_by_age_without_leaving_holes(
     layout: Layout, open_outbox: OpenOutbox
 ) -> None:
-    old, new = NOW, NOW + limits.KEEP_ACKED_MS + 10
+    old, new = NOW, NOW + limits.KEEP_ACKED_MS + 10  # the default
     times = iter([old, old, new, old, new, new, new])
     opened = await open_outbox(layout, now_ms=lambda: next(times))
     await record(opened, 1, 5)
@@ -292,12 +373,8 @@ async def test_events_are_pruned_by_age_without_leaving_holes(
     assert reasons(opened) == [3, 4, 5]
 
 
-async def test_what_waits_for_an_ack_is_kept_however_old_and_however_much(
-    layout: Layout, open_outbox: OpenOutbox, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(limits, "KEEP_ACKED_EVENTS", 0)
-    times = iter([NOW] * 4 + [NOW + 2 * limits.KEEP_ACKED_MS] * 3)
-    opened = await open_outbox(layout, now_ms=lambda: next(times))
+async def test_what_waits_for_an_ack_is_kept_however_old(layout: Layout, open_outbox: OpenOutbox) -> None:
+    opened = await open_outbox(layout, now_ms=count(NOW).__next__, keep=Keeping(ms=0))
     await record(opened, 1, 4)
     opened.outbox.acknowledge(1)
     await flushed(opened)

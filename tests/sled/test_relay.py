@@ -17,6 +17,7 @@ from huskies.errors import ConfigError
 from huskies.events.model import RateLimitWarning, StoryBlocked
 from huskies.protocol.sled import SledSession
 from huskies.sled.layout import Layout
+from huskies.sled.outbox_store import Keeping
 from huskies.sled.relay import Relay
 from huskies.sled.relay_connect import Connector
 from huskies.sled.scan import Changes, SeenStory
@@ -50,7 +51,7 @@ def reasons(events: list[dict[str, Any]]) -> list[int]:
 async def relaying(
     opened: Opened, url: str, sled_token: str | None = None, *, clock: Callable[[], float] = time.monotonic
 ) -> AsyncIterator[Relay]:
-    relay = Relay(Connector(url, sled_token), opened.outbox, chance=lambda: 0.0, clock=clock)
+    relay = Relay([Connector(url, sled_token)], opened.outbox, chance=lambda: 0.0, clock=clock)
     task = asyncio.create_task(relay.run())
     try:
         yield relay
@@ -235,11 +236,12 @@ async def test_a_gateway_that_lost_what_the_sled_no_longer_holds(
     open_outbox: OpenOutbox,
     peer: Peer,
     eventually: Eventually,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(limits, "KEEP_ACKED_EVENTS", 2)
-    opened = await open_outbox(layout)
-    await record(opened, 1, 6)
+    now = 0
+    opened = await open_outbox(layout, now_ms=lambda: now, keep=Keeping(ms=10))
+    await record(opened, 1, 4)
+    now = 11
+    await record(opened, 5, 6)
     async with relaying(opened, peer.url):
         await eventually(drained(opened))
     peer.log.clear()
@@ -311,7 +313,7 @@ async def test_an_identity_used_twice_is_said_and_backed_off_from(
     await record(opened, 1, 1)
     async with relaying(opened, peer.url) as relay:
         await eventually(lambda: "used twice" in caplog.text)
-        assert relay._backoff._failures >= 2
+        assert relay._failover._rounds._failures >= 2
 
 
 # --- time ------------------------------------------------------------------------------------------
@@ -543,10 +545,10 @@ async def test_a_gateway_that_is_not_there(
 ) -> None:
     opened = await open_outbox(layout)
     async with relaying(opened, "http://127.0.0.1:1") as relay:
-        await eventually(lambda: relay._failures > 8)
+        await eventually(lambda: relay._gateway.failures > 8)
     assert "cannot be reached" in str(relay.status.last_error)
     # Not one line for each attempt: the 1st, 2nd, 4th, 8th, …
-    assert len(caplog.records) < relay._failures
+    assert len(caplog.records) < relay._gateway.failures
 
 
 @pytest.mark.parametrize(
@@ -623,7 +625,7 @@ async def test_delays_double_until_a_session_was_accepted(
 
 
 async def test_sleds_do_not_return_together(layout: Layout, open_outbox: OpenOutbox) -> None:
-    relay = Relay(Connector("http://gateway", None), (await open_outbox(layout)).outbox)
+    relay = Relay([Connector("http://gateway", None)], (await open_outbox(layout)).outbox)
     chances = [relay._chance() for _ in range(1_000)]
     assert len(set(chances)) > 900
     assert 0 <= min(chances) < 0.1

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from huskies.cli.options import PORT, data_dir_option, examples, host_option, log_options, setting
+from huskies.cli.options import (
+    PORT,
+    data_dir_option,
+    examples,
+    host_option,
+    log_options,
+    retain_options,
+    setting,
+)
 
 if TYPE_CHECKING:
     from huskies.cli.runtime import Services
@@ -27,11 +35,13 @@ def _peer_urls(_ctx: click.Context, _parameter: click.Parameter, value: tuple[st
         "huskies gateway",
         "huskies gateway --host 0.0.0.0 --port 8080 --data-dir /var/lib/huskies",
         "huskies gateway --peer http://other-server:3000",
+        "huskies gateway --retain 90d --retain-size 10GB",
     ),
 )
 @host_option
 @setting("--port", type=PORT, help="Port to listen on; 0 takes a free one.  [default: 3000]")
 @data_dir_option
+@retain_options
 @setting(
     "--peer",
     "peers",
@@ -45,6 +55,8 @@ def command(  # noqa: PLR0917 - click passes them by name
     host: str | None,
     port: int | None,
     data_dir: Path,
+    retain: int | None,
+    retain_size: int | None,
     peers: tuple[str, ...],
     log_level: str,
     log_json: bool,
@@ -74,6 +86,8 @@ def command(  # noqa: PLR0917 - click passes them by name
         host=checked_host(DEFAULT_HOST if host is None else host, "--host"),
         port=DEFAULT_GATEWAY_PORT if port is None else port,
         data_dir=data_dir,
+        retain_ms=retain,
+        retain_bytes=retain_size,
         peers=peers,
         peer_token=peer_token(os.environ),
     )

@@ -14,7 +14,9 @@ from huskies.errors import EXIT_FAILURE, EXIT_USAGE, HuskiesError
 EXIT_INTERRUPTED: Final = 130
 
 # In the order in which a newcomer needs them; each is the `command` of the module of its name.
-_COMMANDS: Final = ("up", "init", "status", "tail", "emit", "gateway", "sled", "token")
+_COMMANDS: Final = (
+    "up", "init", "status", "tail", "emit", "gateway", "sled", "token", "verify", "backup", "restore",
+)  # fmt: skip
 
 _EPILOG: Final = f"""\
 \b

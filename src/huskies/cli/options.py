@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
@@ -51,6 +52,13 @@ class Setting(click.Option):
         super().__init__(names, show_envvar=True, **attributes)
         self._empty_counts = empty_counts
 
+    def value_from_envvar(self, ctx: click.Context) -> Any:  # noqa: ANN401 - click's own
+        """What the variable says; where an empty one counts, several values stay one text."""
+        if self._empty_counts and self.multiple:
+            text = self.resolve_envvar_value(ctx)
+            return None if text is None else (text,)
+        return super().value_from_envvar(ctx)
+
     def resolve_envvar_value(self, ctx: click.Context) -> str | None:
         """Look the variable up."""
         if self._empty_counts and isinstance(self.envvar, str):
@@ -90,6 +98,59 @@ def _default_data_dir() -> Path:
     return default_data_dir()
 
 
+if TYPE_CHECKING:
+    _ParamType = click.ParamType[int]
+else:
+    _ParamType = click.ParamType
+
+
+class _Measure(_ParamType):
+    """A whole number with a unit, such as 90d or 10GB, in the smallest unit."""
+
+    def __init__(self, name: str, units: Mapping[str, int], example: str) -> None:
+        self.name = name
+        self._units = units
+        self._example = example
+
+    def convert(
+        self,
+        value: Any,  # noqa: ANN401 - click's own
+        param: click.Parameter | None,
+        ctx: click.Context | None,
+    ) -> int:
+        """Milliseconds or bytes."""
+        if isinstance(value, int):
+            return value
+        match = re.fullmatch(r"\s*([0-9]{1,9})\s*([a-zA-Z]+)\s*", str(value))
+        unit = self._units.get(match[2].lower()) if match else None
+        if match is None or unit is None or int(match[1]) == 0:
+            names = ", ".join(self._units)
+            self.fail(
+                f"expected a number and a unit ({names}), such as {self._example}; got {value!r}", param, ctx
+            )
+        return int(match[1]) * unit
+
+
+_AGE: Final = _Measure("age", {"h": 3_600_000, "d": 86_400_000, "w": 604_800_000}, "90d")
+_SIZE: Final = _Measure("size", {"mb": 10**6, "gb": 10**9, "tb": 10**12}, "10GB")
+
+
+def retain_options(command: _Command) -> _Command:
+    """`--retain` and `--retain-size`, as `retain` (ms) and `retain_size` (bytes)."""
+    command = setting(
+        "--retain-size",
+        type=_SIZE,
+        metavar="SIZE",
+        help="Drop the oldest events so that the log takes no more room, such as 10GB.  [default: keep all]",
+    )(command)
+    return setting(
+        "--retain",
+        type=_AGE,
+        metavar="AGE",
+        help="Drop events that were received longer ago than this, such as 90d.  [default: keep all]",
+    )(command)
+
+
 def log_options(command: _Command) -> _Command:
     """`--log-level` and `--log-json`, as `log_level` and `log_json`."""
     from huskies.logs import LEVELS
@@ -115,8 +176,10 @@ def reader_url_option(command: _Command) -> _Command:
 
 
 def _reader_url(_ctx: click.Context, _parameter: click.Parameter, value: str | None) -> str:
-    from huskies.config import DEFAULT_GATEWAY_URL, gateway_base_url
+    from huskies.config import DEFAULT_GATEWAY_URL, gateway_base_url, split_urls
 
-    # Empty means "no relay" to a sled; to someone who reads it means nothing.
-    url = gateway_base_url(value or DEFAULT_GATEWAY_URL, "--gateway-url")
+    # Empty means "no relay" to a sled; to someone who reads it means nothing. Of several, which the variable
+    # may name for a sled, the preferred one is asked.
+    [url, *_] = split_urls(value or "") or [DEFAULT_GATEWAY_URL]
+    url = gateway_base_url(url, "--gateway-url")
     return "http" + url.removeprefix("ws") if url.startswith("ws") else url

@@ -17,9 +17,11 @@ _PROJECT_TOML: Final = """\
 # Settings of this project's sled. Flags and environment variables (HUSKIES_…) override them.
 
 # name = "web-shop"                            # default: the directory's name
-# gateway_url = "http://gateway.example:3000"  # default: no relay
+# gateway_url = "http://gateway.example:3000"  # default: no relay; several: ["http://one", "http://two"]
 # sled_token_file = "../web-shop.token"        # or HUSKIES_SLED_TOKEN; keep the file out of git
 # relay_rate_limits = false
+# keep_acked = "7d"                            # how long acknowledged events are kept
+# keep_until_held_by = 1                       # and until so many gateways hold them
 # host = "127.0.0.1"
 # port = 3001
 """

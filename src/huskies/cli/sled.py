@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     epilog=examples(
         "huskies sled",
         "huskies sled ~/code/web-shop --gateway-url http://gateway.example:3000",
+        "huskies sled --gateway-url http://one.example:3000 --gateway-url http://two.example:3000",
     ),
 )
 @project_dir_argument
@@ -29,8 +30,17 @@ if TYPE_CHECKING:
 @setting(
     "--gateway-url",
     metavar="URL",
+    multiple=True,
     empty_counts=True,
-    help="Where to relay to; empty: nowhere, whatever the file says.",
+    help="Where to relay to; empty: nowhere, whatever the file says. Given several times (in the variable "
+    "apart by spaces or commas): to the first that answers, in this order; a later one is left for an "
+    "earlier one when that answers again.",
+)
+@setting(
+    "--keep-acked",
+    metavar="DURATION",
+    help="How long after it was recorded an event stays here although a gateway has acknowledged it: 12h, "
+    "7d, 4w.  [default: 7d]",
 )
 @host_option
 @setting("--port", type=PORT, help="Port to listen on; 0 takes a free one.  [default: 3001]")
@@ -39,7 +49,8 @@ def command(
     *,
     project_dir: Path,
     name: str | None,
-    gateway_url: str | None,
+    gateway_url: tuple[str, ...],
+    keep_acked: str | None,
     host: str | None,
     port: int | None,
     log_level: str,
@@ -58,12 +69,19 @@ def command(
 
     logs.set_up(level=log_level, as_json=log_json)
     config = sled_config(
-        prepared(project_dir), os.environ, name=name, gateway_url=gateway_url, host=host, port=port
+        prepared(project_dir),
+        os.environ,
+        name=name,
+        gateway_url=gateway_url or None,
+        keep_acked=keep_acked,
+        host=host,
+        port=port,
     )
+    relays_to = ", ".join(config.gateway_urls) or "no gateway"
 
     async def launch(services: Services) -> None:
         sled = Sled(config)
         await services.start(sled)
-        click.echo(f"{sled.name}    {sled.url}\nrelays to  {config.gateway_url or 'no gateway'}")
+        click.echo(f"{sled.name}    {sled.url}\nrelays to  {relays_to}")
 
     runtime.run(launch)

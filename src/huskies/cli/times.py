@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from datetime import UTC, datetime, timedelta
-from typing import Final
 
-_UNITS: Final = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 7 * 86_400}
-_DURATION: Final = re.compile(r"(\d{1,9})\s*([smhdw])", re.IGNORECASE)
+from huskies.durations import is_duration, parse_duration
 
 
 def now_ms() -> int:
@@ -22,10 +19,8 @@ def parse_time(text: str) -> datetime:
 
 def parse_since(text: str, now: datetime) -> int:
     """Unix milliseconds of `2h` (s, m, h, d, w) before `now`, or of a point in time; raises `ValueError`."""
-    if match := _DURATION.fullmatch(text.strip()):
-        moment = now - timedelta(seconds=int(match[1]) * _UNITS[match[2].lower()])
-    else:
-        moment = parse_time(text)
+    ago_ms = parse_duration(text) if is_duration(text) else None
+    moment = parse_time(text) if ago_ms is None else now - timedelta(milliseconds=ago_ms)
     return max(0, int(moment.timestamp() * 1_000))
 
 

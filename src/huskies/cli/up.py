@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING
 import click
 import msgspec
 
-from huskies.cli.options import DIRECTORY, PORT, data_dir_option, examples, log_options, setting
+from huskies.cli.options import (
+    DIRECTORY,
+    PORT,
+    data_dir_option,
+    examples,
+    log_options,
+    retain_options,
+    setting,
+)
 
 if TYPE_CHECKING:
     from huskies.cli.runtime import Services
@@ -28,9 +36,16 @@ if TYPE_CHECKING:
 @click.argument("project_dirs", metavar="[PROJECT_DIR]...", nargs=-1, type=DIRECTORY)
 @setting("--port", type=PORT, help="The gateway's port; 0 takes a free one.  [default: 3000]")
 @data_dir_option
+@retain_options
 @log_options
-def command(
-    project_dirs: tuple[Path, ...], port: int | None, data_dir: Path, log_level: str, log_json: bool
+def command(  # noqa: PLR0917 - click passes them by name
+    project_dirs: tuple[Path, ...],
+    port: int | None,
+    data_dir: Path,
+    retain: int | None,
+    retain_size: int | None,
+    log_level: str,
+    log_json: bool,
 ) -> None:
     """Run a gateway and a sled for each PROJECT_DIR, by default here, until Ctrl-C.
 
@@ -42,7 +57,12 @@ def command(
     from huskies.config import DEFAULT_GATEWAY_PORT, GatewaySettings, load_projects
 
     logs.set_up(level=log_level, as_json=log_json)
-    settings = GatewaySettings(port=DEFAULT_GATEWAY_PORT if port is None else port, data_dir=data_dir)
+    settings = GatewaySettings(
+        port=DEFAULT_GATEWAY_PORT if port is None else port,
+        data_dir=data_dir,
+        retain_ms=retain,
+        retain_bytes=retain_size,
+    )
     configs = sled_configs(project_dirs or (Path(),), load_projects(data_dir))
 
     async def launch(services: Services) -> None:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
 from huskies.gateway.fleet import Fleet, Project, Story
 from huskies.gateway.log import Log
-from huskies.gateway.sessions import Sessions
+from huskies.gateway.sessions import ProjectState, Sessions
 from huskies.gateway.streams import MissingRange
+from huskies.protocol.peer_wire import Present
 
 
 class StoryView(msgspec.Struct, frozen=True):
@@ -40,17 +41,24 @@ class ProjectView(msgspec.Struct, frozen=True):
 
 
 def project_views(
-    urls: Mapping[str, str | None], fleet: Fleet, sessions: Sessions, log: Log
+    urls: Mapping[str, str | None],
+    fleet: Fleet,
+    sessions: Sessions,
+    log: Log,
+    elsewhere: Mapping[str, Sequence[Present]],
 ) -> list[ProjectView]:
-    """Every project that is listed, has ever pushed, or is connected, by name."""
+    """Every project that is listed, has ever pushed, or is connected, by name.
+
+    `elsewhere`: the projects whose sleds are connected to other gateways, as those say.
+    """
     missing, quarantined = log.sequences.missing(), log.sequences.quarantined()
-    names = sorted({*urls, *fleet.projects, *sessions.projects()})
+    names = sorted({*urls, *fleet.projects, *sessions.projects(), *elsewhere})
     return [
         _view(
             name,
             urls.get(name),
             fleet.projects.get(name, Project()),
-            sessions,
+            _joined(sessions.state(name), elsewhere.get(name, ()), sessions.now_ms),
             missing.get(name, []),
             quarantined.get(name, []),
         )
@@ -58,15 +66,27 @@ def project_views(
     ]
 
 
+def _joined(state: ProjectState, elsewhere: Sequence[Present], now_ms: Callable[[], int]) -> ProjectState:
+    """How a project's sleds stand, wherever they are connected."""
+    if state.connected or not elsewhere:
+        return state
+    known = [entry.outstanding for entry in elsewhere if entry.outstanding is not None]
+    return ProjectState(
+        connected=True,
+        outstanding=sum(known) if len(known) == len(elsewhere) else None,
+        last_seen_ms=now_ms(),
+        identity_used_twice=state.identity_used_twice,
+    )
+
+
 def _view(  # noqa: PLR0917 - one caller
     name: str,
     url: str | None,
     project: Project,
-    sessions: Sessions,
+    state: ProjectState,
     missing: list[MissingRange],
     quarantined: list[MissingRange],
 ) -> ProjectView:
-    state = sessions.state(name)
     return ProjectView(
         name=name,
         url=url,

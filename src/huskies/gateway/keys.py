@@ -24,6 +24,11 @@ def is_signed(public_key_hex: str, signature: bytes, text: bytes) -> bool:
     return True
 
 
+def gateway_id(key: Ed25519PrivateKey) -> str:
+    """The public key in hex."""
+    return key.public_key().public_bytes_raw().hex()
+
+
 def gateway_key(directory: Path) -> Ed25519PrivateKey:
     """The gateway's key; its public half in hex is the gateway_id. Made where the directory has none.
 

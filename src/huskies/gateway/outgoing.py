@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple, TypeAlias
 
+import msgspec
+
 from huskies import limits
 from huskies.gateway.blocks import Block, Run, Stream, extend_digest
 from huskies.protocol import peer_wire as wire
@@ -51,6 +53,7 @@ class Outgoing:
             stream.last_seq,
             stream.digest,
             stream.closed_seq,
+            stream.contested,
         )
 
     def origin(self, number: int) -> Origin | None:
@@ -96,7 +99,7 @@ class Outgoing:
     def _take(self, bundle: _Bundle, block: Block, run: Run, start: int, stream: Stream) -> Iterator[Outgo]:
         origin = stream.origin
         if origin not in self._numbers:
-            yield wire.Sequences(sequences=[_unsent(self.announcement(stream))])
+            yield wire.Sequences(sequences=[unsent(self.announcement(stream))])
         theirs = self._current(stream)
         if theirs.seq < max(stream.base_seq, stream.dropped_seq):
             base = max((stream.base_seq, stream.base_digest), (stream.dropped_seq, stream.dropped_digest))
@@ -174,8 +177,6 @@ def _part(block: Block, start: int, count: int) -> bytes:
     return b",".join(bytes(part) for part in block.event_parts()[start : start + count])
 
 
-def _unsent(sequence: wire.Sequence) -> wire.Sequence:
-    """A sequence that is named ahead of its first events: nothing of it was sent yet."""
-    return wire.Sequence(
-        sequence.number, sequence.sled_id, sequence.epoch, sequence.project, 0, 0, sequence.closed_seq
-    )
+def unsent(sequence: wire.Sequence) -> wire.Sequence:
+    """The sequence named without saying how much of it is held."""
+    return msgspec.structs.replace(sequence, last_seq=0, digest=0)

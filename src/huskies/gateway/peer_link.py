@@ -9,13 +9,12 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import aiohttp
-import msgspec
 
 from huskies.errors import CorruptLogError
 from huskies.gateway.appends import Append, Claim, Diverged, Lost
 from huskies.gateway.blocks import Block, Run, Stream
 from huskies.gateway.board_store import Board
-from huskies.gateway.outgoing import Outgoing, RunsOut
+from huskies.gateway.outgoing import Outgoing, RunsOut, unsent
 from huskies.protocol import peer_wire as wire
 from huskies.protocol.effects import End, Ping, Send
 from huskies.protocol.peer import (
@@ -27,6 +26,7 @@ from huskies.protocol.peer import (
     PeerSession,
     SendAgain,
     TakeBoard,
+    TakePresence,
     TakeRuns,
 )
 from huskies.protocol.vectors import Origin
@@ -39,8 +39,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger("huskies.peers")
 
 _TICK: Final = 1.0
-# What the shell looks at, and how often, beyond events: sleds that closed an epoch.
-_CLOSED_EVERY_TICKS: Final = 5
+_NOTHING_SAID: Final = (None, False)
 # What is read from the log at a time.
 _CHUNK_EVENTS: Final = 5_000
 _CHECKS_AT_ONCE: Final = 200
@@ -87,7 +86,8 @@ class PeerLink:
         self._position = 0
         self._frame_size = 0
         self._boards: deque[Board] = deque()
-        self._closed: dict[Origin, int] = {}
+        self._said: dict[Origin, tuple[int | None, bool]] = {}
+        self._said_news = 0
         self._end: asyncio.Future[End] = asyncio.get_running_loop().create_future()
 
     @property
@@ -117,6 +117,11 @@ class PeerLink:
     def end(self, code: str, reason: str, close_code: int = CLOSE_POLICY) -> None:
         """End the connection and say why."""
         self._carry_out_now(self.core.refuse(code, reason, close_code))
+
+    def say_presence(self, presence: wire.Presence) -> None:
+        """Tell the other gateway who is connected somewhere."""
+        if self.open:
+            self._carry_out_now([Send(wire.encode(presence))])
 
     def board_changed(self, board: Board) -> None:
         """A project's board was corrected by its sled: the other gateway hears of it."""
@@ -166,6 +171,8 @@ class PeerLink:
                 self._send_again(number)
             case TakeBoard(board):
                 await self._take_board(board)
+            case TakePresence(presence):
+                self._peers.take_presence(presence, self)
             case _:
                 self._carry_out_now([effect])
 
@@ -185,7 +192,7 @@ class PeerLink:
             self.end(*problem)
             return
         live = self._peers.log.sequences.all_live()
-        self._closed = {s.origin: s.closed_seq for s in live if s.closed_seq is not None}
+        self._note_said(live)
         self._carry_out_now(self.core.announce(self._out.announcement(stream) for stream in live))
 
     async def _announced(self, sequences: Sequence[wire.Sequence]) -> None:
@@ -202,6 +209,7 @@ class PeerLink:
         boards = await self._peers.boards.load()
         self.open = self.was_open = True
         self._boards.extend(boards)
+        self._peers.greet(self)
         self._wake.set()
         _log.info("connected to a gateway", extra={"peer": self.peer_id})
 
@@ -373,25 +381,26 @@ class PeerLink:
     # --- time --------------------------------------------------------------------------------------
 
     async def _tick(self) -> str:
-        ticks = 0
         while True:
             await asyncio.sleep(_TICK)
-            ticks += 1
             self._carry_out_now(self.core.tick(asyncio.get_running_loop().time()))
-            if self.open and ticks % _CLOSED_EVERY_TICKS == 0:
-                self._say_closed()
+            if self.open and self._said_news != self._peers.log.sequences.news:
+                self._say_news()
 
-    def _say_closed(self) -> None:
-        """Name the epochs that sleds closed since."""
+    def _say_news(self) -> None:
+        """Name the sequences that were closed or contested since."""
         news = [
             stream
             for stream in self._peers.log.sequences.all_live()
-            if stream.closed_seq is not None and self._closed.get(stream.origin) != stream.closed_seq
+            if self._said.get(stream.origin, _NOTHING_SAID) != (stream.closed_seq, stream.contested)
         ]
-        if news:
-            self._closed.update({s.origin: s.closed_seq for s in news if s.closed_seq is not None})
-            said = [msgspec.structs.replace(self._out.announcement(s), last_seq=0, digest=0) for s in news]
-            self._carry_out_now([Send(wire.encode(wire.Sequences(sequences=said)))])
+        self._note_said(news)
+        said = [unsent(self._out.announcement(stream)) for stream in news]
+        self._carry_out_now([Send(wire.encode(wire.Sequences(sequences=said)))])
+
+    def _note_said(self, streams: Sequence[Stream]) -> None:
+        self._said_news = self._peers.log.sequences.news
+        self._said.update({stream.origin: (stream.closed_seq, stream.contested) for stream in streams})
 
     async def _until_end(self) -> str:
         return (await asyncio.shield(self._end)).reason

@@ -7,6 +7,7 @@ import hmac
 import logging
 import secrets
 from collections.abc import Callable, Sequence
+from typing import Final
 
 import aiohttp
 import msgspec
@@ -19,9 +20,10 @@ from huskies.gateway.admission import RefusedError
 from huskies.gateway.board_store import BoardStore
 from huskies.gateway.feed import Feed
 from huskies.gateway.history import History
-from huskies.gateway.keys import is_signed
+from huskies.gateway.keys import gateway_id, is_signed
 from huskies.gateway.log import Log
 from huskies.gateway.peer_link import PeerLink, Socket
+from huskies.gateway.presence import PresenceTable
 from huskies.protocol import peer_wire as wire
 from huskies.protocol.backoff import Backoff
 from huskies.protocol.peer import PeerSession
@@ -29,6 +31,8 @@ from huskies.protocol.wire import CLOSE_GOING_AWAY, DRAINING, UNAUTHORIZED
 from huskies.sockets import clean, websocket_url
 
 _log = logging.getLogger("huskies.peers")
+
+_PRESENCE_EVERY: Final = 1.0
 
 
 class PeerState(msgspec.Struct, frozen=True):
@@ -65,18 +69,23 @@ class Peers:
         urls: Sequence[str],
         token: str | None,
         loopback: bool,
+        present: Callable[[], list[wire.Present]],
+        now_ms: Callable[[], int],
     ) -> None:
         self.log = log
         self.feed = feed
         self.history = history
         self.boards = boards
-        self.gateway_id = key.public_key().public_bytes_raw().hex()
+        self.gateway_id = gateway_id(key)
         self._key = key
         self._policy = policy
         self._token = token
         self._loopback = loopback
         self._links: dict[str, PeerLink] = {}
         self._serving: set[PeerLink] = set()
+        self.presence = PresenceTable(self.gateway_id)
+        self._present = present
+        self._now_ms = now_ms
         self._dialed = [Dialed(url) for url in urls]
         self._tasks: list[asyncio.Task[None]] = []
         self._stopping = False
@@ -84,6 +93,7 @@ class Peers:
     def start(self) -> None:
         """Begin to dial."""
         self._tasks = [asyncio.create_task(self._keep(dialed)) for dialed in self._dialed]
+        self._tasks.append(asyncio.create_task(self._say_presence()))
 
     async def stop(self) -> None:
         """End all connections."""
@@ -137,6 +147,19 @@ class Peers:
         self._links[link.peer_id] = link
         return None
 
+    def greet(self, link: PeerLink) -> None:
+        """Tell a gateway that just connected who is connected where."""
+        link.say_presence(self._own_presence(self._present()))
+        for known in self.presence.known(asyncio.get_running_loop().time()):
+            link.say_presence(known)
+
+    def take_presence(self, presence: wire.Presence, source: PeerLink) -> None:
+        """A gateway's sleds, as it says or another passes on: if that is news, everyone else hears of it."""
+        if self.presence.merge(presence, asyncio.get_running_loop().time()):
+            for link in self._serving:
+                if link is not source:
+                    link.say_presence(presence)
+
     def states(self) -> list[PeerState]:
         """How each gateway that is dialed, or has dialed, stands."""
         found = {
@@ -181,6 +204,20 @@ class Peers:
             if self._links.get(link.peer_id) is link:
                 del self._links[link.peer_id]
             link.ended.set()
+
+    async def _say_presence(self) -> None:
+        while True:
+            await asyncio.sleep(_PRESENCE_EVERY)
+            if not self._links:
+                continue
+            now = asyncio.get_running_loop().time()
+            said = self.presence.due(self._present(), self._now_ms(), now)
+            if said is not None:
+                for link in self._serving:
+                    link.say_presence(said)
+
+    def _own_presence(self, present: list[wire.Present]) -> wire.Presence:
+        return wire.Presence(gateway_id=self.gateway_id, version=self._now_ms(), present=present)
 
     # --- dialing -----------------------------------------------------------------------------------
 

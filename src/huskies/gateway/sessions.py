@@ -21,6 +21,7 @@ from huskies.gateway.metrics import Metrics
 from huskies.gateway.push import V1Connection, V2Connection
 from huskies.protocol import wire
 from huskies.protocol.gateway import GatewaySession
+from huskies.protocol.peer_wire import Present
 
 _log = logging.getLogger("huskies.push")
 
@@ -144,6 +145,12 @@ class Sessions:
                 for connection in connections
             ),
         )
+
+    def present(self) -> list[Present]:
+        """The projects that a sled is connected for, and what is outstanding of each."""
+        return [
+            Present(project, _outstanding(connections)) for project, connections in self._by_project.items()
+        ]
 
     def projects(self) -> set[str]:
         """The projects that a sled is connected for."""

@@ -20,5 +20,14 @@ class Backoff:
         # 2**32 s is far beyond any cap; the bound keeps the power small however long the outage.
         nominal = BACKOFF_FIRST * 2.0 ** min(self._failures, 32)
         self._failures += 1
-        spread = 1 - BACKOFF_JITTER + 2 * BACKOFF_JITTER * chance
-        return min(nominal, BACKOFF_MAX / (1 + BACKOFF_JITTER)) * spread
+        return jittered(min(nominal, BACKOFF_MAX / (1 + BACKOFF_JITTER)), chance)
+
+
+def first_delay(chance: float) -> float:
+    """Seconds between attempts that say nothing of each other; `chance` is drawn from [0, 1)."""
+    return jittered(BACKOFF_FIRST, chance)
+
+
+def jittered(seconds: float, chance: float) -> float:
+    """So many seconds, spread evenly by `BACKOFF_JITTER` to each side; `chance` is drawn from [0, 1)."""
+    return seconds * (1 - BACKOFF_JITTER + 2 * BACKOFF_JITTER * chance)

@@ -38,6 +38,12 @@ class Acked(msgspec.Struct, frozen=True):
     seq: int
 
 
+class Held(msgspec.Struct, frozen=True):
+    """Record that as many gateways as the sled wants hold everything up to `seq`."""
+
+    seq: int
+
+
 class SetBarrier(msgspec.Struct, frozen=True):
     """Record that nothing from `seq` on may be sent in this epoch; `set_aside` if the event itself may never.
 
@@ -82,5 +88,5 @@ class ApplySnapshot(msgspec.Struct, frozen=True):
     snapshot: Snapshot
 
 
-SledEffect = Send | Ping | End | Accepted | Acked | SetBarrier | OpenEpoch | TakeSnapshot
+SledEffect = Send | Ping | End | Accepted | Acked | Held | SetBarrier | OpenEpoch | TakeSnapshot
 GatewayEffect = Send | Ping | End | Admit | Append | ApplySnapshot

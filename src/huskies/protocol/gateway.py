@@ -66,6 +66,8 @@ class GatewaySession:
         self.received_seq = 0
         self.committed_seq = 0
         self.replayed_through = 0
+        # How many gateways are to hold this sled's events; what is held so far is told with its acks.
+        self.copies = 1
 
     def start(self) -> list[GatewayEffect]:
         """The upgrade was accepted."""
@@ -173,6 +175,7 @@ class GatewaySession:
         self._state = _State.ADMITTING
         self._step_at = now
         self.replayed_through = hello.last_seq
+        self.copies = hello.copies
         return [Admit(hello)]
 
     def _on_events(self, frame: wire.Events) -> list[GatewayEffect]:

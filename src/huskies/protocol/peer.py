@@ -63,8 +63,24 @@ class TakeBoard(msgspec.Struct, frozen=True):
     board: wire.Board
 
 
+class TakePresence(msgspec.Struct, frozen=True):
+    """A gateway's sleds, as it says itself or another passes on."""
+
+    presence: wire.Presence
+
+
 PeerEffect: TypeAlias = (
-    Send | Ping | End | Greeted | Announced | AllAnnounced | TakeRuns | AdoptBase | SendAgain | TakeBoard
+    Send
+    | Ping
+    | End
+    | Greeted
+    | Announced
+    | AllAnnounced
+    | TakeRuns
+    | AdoptBase
+    | SendAgain
+    | TakeBoard
+    | TakePresence
 )
 
 
@@ -215,6 +231,8 @@ class PeerSession:
                 return self._on_runs(frame)
             case wire.Ack() if self._state is _State.OPEN:
                 return self._on_ack(frame.frame, now)
+            case wire.Presence() if self._state is _State.OPEN:
+                return [TakePresence(frame)]
             case wire.Again():
                 return [SendAgain(frame.number)]
             case wire.Base() if self._state is _State.OPEN and frame.number in self._numbers:

@@ -42,7 +42,11 @@ class Proof(_Frame, frozen=True, kw_only=True, tag="proof"):
 
 
 class Sequence(msgspec.Struct, frozen=True, array_like=True):
-    """One sequence as its sender holds it: how far, and the digest there."""
+    """One sequence as its sender holds it: how far, and the digest there.
+
+    `closed_seq` is the last that its sled did not carry over to a newer epoch; where two branches of it have
+    met, it is `contested`.
+    """
 
     number: Number
     sled_id: KeyHex
@@ -51,6 +55,7 @@ class Sequence(msgspec.Struct, frozen=True, array_like=True):
     last_seq: Seq
     digest: Digest
     closed_seq: Seq | None = None
+    contested: bool = False
 
 
 class Sequences(_Frame, frozen=True, kw_only=True, tag="sequences"):
@@ -115,6 +120,21 @@ class Board(_Frame, frozen=True, kw_only=True, tag="board"):
     stories: list[SnapshotStory]
 
 
+class Present(msgspec.Struct, frozen=True, array_like=True):
+    """A project whose sled is connected; `outstanding` is what it has recorded and the gateway lacks."""
+
+    project: ProjectName
+    outstanding: Seq | None
+
+
+class Presence(_Frame, frozen=True, kw_only=True, tag="presence"):
+    """The sleds that are connected to a gateway; passed on to others, of two the greater `version` counts."""
+
+    gateway_id: KeyHex
+    version: Seq
+    present: list[Present]
+
+
 class Refused(_Frame, frozen=True, kw_only=True, tag="refused"):
     """The sender ends the connection; a `duplicate` is one of two between the same gateways."""
 
@@ -122,7 +142,7 @@ class Refused(_Frame, frozen=True, kw_only=True, tag="refused"):
     reason: str = ""
 
 
-Frame: TypeAlias = Hello | Proof | Sequences | Ready | Base | Runs | Ack | Again | Board | Refused
+Frame: TypeAlias = Hello | Proof | Sequences | Ready | Base | Runs | Ack | Again | Board | Presence | Refused
 
 _encoder = msgspec.json.Encoder()
 _decoder: msgspec.json.Decoder[Frame] = msgspec.json.Decoder(Frame)

@@ -19,6 +19,7 @@ from huskies.protocol.effects import (
     Accepted,
     Acked,
     End,
+    Held,
     OpenEpoch,
     Ping,
     Send,
@@ -31,8 +32,10 @@ from huskies.protocol.effects import (
 class OutboxView(msgspec.Struct, frozen=True, kw_only=True):
     """What the outbox holds when a session begins.
 
-    Everything from `oldest` to `last_seq` is held; `acked` is the newest acknowledged. Nothing from `barrier`
-    on may be sent in this epoch (None: no barrier), and the event there is skipped if `barrier_set_aside`.
+    Everything from `oldest` to `last_seq` is held; `acked` is the newest acknowledged, `copies` on how many
+    gateways the sled wants its events to be, and `held` the newest that so many are known to hold. Nothing
+    from `barrier` on may be sent in this epoch (None: no barrier), and the event there is skipped if
+    `barrier_set_aside`.
     """
 
     project: str
@@ -41,6 +44,8 @@ class OutboxView(msgspec.Struct, frozen=True, kw_only=True):
     last_seq: int
     acked: int
     oldest: int
+    copies: int = 1
+    held: int = 0
     barrier: int | None = None
     barrier_set_aside: bool = False
     previous: tuple[wire.PreviousEpoch, ...] = ()
@@ -61,17 +66,35 @@ class _State(Enum):
 
 
 class SledSession:
-    """One session; `sign` makes the sled's Ed25519 signature (64 bytes), `now` is monotonic seconds."""
+    """One session; `sign` makes the sled's Ed25519 signature (64 bytes), `now` is monotonic seconds.
 
-    def __init__(self, outbox: OutboxView, sign: Callable[[bytes], bytes], now: float) -> None:
+    `elsewhere`: through which seq another gateway may hold what it did not acknowledge; None where this sled
+    delivers to this one alone. What another one acknowledged or may hold, no new epoch carries over: it would
+    be stored twice.
+    """
+
+    def __init__(
+        self,
+        outbox: OutboxView,
+        sign: Callable[[bytes], bytes],
+        now: float,
+        *,
+        elsewhere: int | None = None,
+    ) -> None:
         self._outbox = outbox
         self._sign = sign
+        self._elsewhere = elsewhere
         self._state = _State.AWAIT_CHALLENGE
         self._last_seq = outbox.last_seq
         self._barrier = outbox.barrier
         self._barrier_set_aside = outbox.barrier_set_aside
         self._acked = outbox.acked
         self._sent = outbox.acked
+        self._held = outbox.held
+        self._progressed = False
+        self._leave_by: float | None = None
+        self._welcomed_with = 0
+        self._refused_at: int | None = None
         self._window = 0
         self._snapshot_due = True
         self._step_at = now
@@ -90,6 +113,19 @@ class SledSession:
     def in_flight(self) -> int:
         """How many events were sent in this session and not acknowledged."""
         return self._sent - self._acked
+
+    @property
+    def may_be_held(self) -> int:
+        """Through which seq the gateway may hold this epoch, once it has welcomed this session."""
+        if self._refused_at is not None:
+            return self._refused_at - 1
+        return max(self._welcomed_with, self._sent)
+
+    @property
+    def fruitful(self) -> bool:
+        """Whether the gateway took what it was sent, or nothing waited: it may well take what comes next."""
+        goes_on = self.refused_code in ("", wire.CONFLICT, wire.INVALID)
+        return self.accepted and goes_on and (self._progressed or self._acked == self._last_seq)
 
     # --- what happened -----------------------------------------------------------------------------
 
@@ -111,7 +147,7 @@ class SledSession:
             case wire.Welcome() if self._state is _State.AWAIT_WELCOME:
                 return self._welcomed(frame, now)
             case wire.Ack() if self._state is _State.OPEN:
-                return self._on_ack(frame.seq, now)
+                return self._on_ack(frame, now)
             case _:
                 return self._end(wire.CLOSE_POLICY, "the gateway sent a frame out of turn")
 
@@ -128,10 +164,20 @@ class SledSession:
         self._snapshot_due = True
         return self._when_settled()
 
-    def tick(self, now: float) -> list[SledEffect]:
+    def leave(self, now: float) -> list[SledEffect]:
+        """Another gateway is to be used: nothing more is sent, and the session ends.
+
+        It ends once everything that was sent is acknowledged, or after `LEAVE_LIMIT`.
+        """
+        self._leave_by = now + limits.LEAVE_LIMIT
+        return self._when_settled()
+
+    def tick(self, now: float) -> list[SledEffect]:  # noqa: PLR0911 - one a limit
         """Time passed; call it about once a second."""
         if self._state is _State.OVER:
             return []
+        if self._leave_by is not None and now > self._leave_by:
+            return self._left()
         if self._state is not _State.OPEN and now - self._step_at > limits.GREETING_LIMIT:
             return self._end(wire.CLOSE_POLICY, "the gateway did not go on with the greeting")
         if now - self._heard_at > limits.SILENCE_LIMIT:
@@ -147,7 +193,7 @@ class SledSession:
 
     def wants(self) -> Want | None:
         """What to read from the outbox next; None while there is nothing that may be sent."""
-        if self._state is not _State.OPEN:
+        if self._state is not _State.OPEN or self._leave_by is not None:
             return None
         end = self._last_seq if self._barrier is None else min(self._last_seq, self._barrier - 1)
         count = min(end - self._sent, self._window - self.in_flight, limits.BATCH_EVENTS_MAX)
@@ -201,6 +247,7 @@ class SledSession:
             last_seq=self._last_seq,
             signature=signature.hex(),
             previous=list(view.previous),
+            copies=view.copies,
         )
         return [Send(wire.encode(hello))]
 
@@ -208,11 +255,12 @@ class SledSession:
         view = self._outbox
         self._state = _State.OPEN
         self._window = frame.max_in_flight
+        self._welcomed_with = frame.last_seq
         self._progress_at = now
         effects: list[SledEffect] = [Accepted()]
         if frame.last_seq < view.last_seq and frame.last_seq + 1 < view.oldest:
-            # The gateway lost what this outbox no longer holds; what is still held begins a new history.
-            return [*effects, *self._open_epoch(view.oldest, "the gateway asks for events no longer held")]
+            # The gateway lost, or never had, what this outbox no longer holds: a new history begins.
+            return [*effects, *self._begin_anew(view.oldest, "the gateway asks for events no longer held")]
         if frame.last_seq > view.last_seq and self._barrier is None:
             # The gateway holds a history that this outbox does not know: it is an older copy. What was
             # never acknowledged is still compared under this epoch, what comes later is not part of it.
@@ -223,20 +271,32 @@ class SledSession:
         self._acked = self._sent = min(view.acked, frame.last_seq)
         return [*effects, *self._when_settled()]
 
-    def _on_ack(self, seq: int, now: float) -> list[SledEffect]:
+    def _on_ack(self, frame: wire.Ack, now: float) -> list[SledEffect]:
         # A gateway may know more of this epoch than was sent in this session: that much was not compared.
-        seq = min(seq, self._sent)
+        seq = min(frame.seq, self._sent)
         if seq <= self._acked:
-            return []
+            return self._on_held(frame)
         self._acked = seq
         self._progress_at = now
-        return [Acked(seq), *self._when_settled()]
+        self._progressed = True
+        return [Acked(seq), *self._on_held(frame), *self._when_settled()]
+
+    def _on_held(self, frame: wire.Ack) -> list[SledEffect]:
+        if self._outbox.copies == 1 or frame.held is None:
+            return []
+        held = min(frame.held, self._acked)
+        if held <= self._held:
+            return []
+        self._held = held
+        return [Held(held)]
 
     def _when_settled(self) -> list[SledEffect]:
         if self._barrier is not None and self._state is _State.OPEN and self._acked >= self._barrier - 1:
             return self._open_epoch(
                 self._barrier + self._barrier_set_aside, "all that belongs to the old epoch was delivered"
             )
+        if self._leave_by is not None and self._state is _State.OPEN and not self.in_flight:
+            return self._left()
         return [TakeSnapshot()] if self._snapshot_due and self._settled() else []
 
     def _settled(self) -> bool:
@@ -251,15 +311,39 @@ class SledSession:
         if frame.code in (wire.CONFLICT, wire.INVALID):
             # What came before it may be in the log without having been acknowledged: it is delivered and
             # compared under this epoch before the next one begins.
-            set_aside = frame.code == wire.INVALID
-            effects: list[SledEffect] = [SetBarrier(seq, set_aside=set_aside, reason=reason)]
-            if self._acked == seq - 1:
-                return [*effects, *self._open_epoch(seq + set_aside, reason)]
+            self._refused_at = seq
+            barrier = self._nowhere_from(seq)
+            set_aside = frame.code == wire.INVALID and barrier == seq
+            effects: list[SledEffect] = []
+            if barrier != self._barrier:
+                effects.append(SetBarrier(barrier, set_aside=set_aside, reason=reason))
+            if self._acked == seq - 1 and barrier - 1 <= self._acknowledged:
+                return [*effects, *self._open_epoch(barrier + set_aside, reason)]
             return [*effects, *self._end(wire.CLOSE_POLICY, reason)]
         return self._end(wire.CLOSE_POLICY, reason)
 
+    @property
+    def _acknowledged(self) -> int:
+        """Through which seq some gateway has acknowledged this epoch."""
+        return self._acked if self._elsewhere is None else max(self._acked, self._outbox.acked)
+
+    def _nowhere_from(self, seq: int) -> int:
+        """From which seq on, `seq` at the earliest, no other gateway holds anything of this epoch."""
+        return seq if self._elsewhere is None else max(seq, self._acknowledged + 1, self._elsewhere + 1)
+
+    def _begin_anew(self, carry_from: int, reason: str) -> list[SledEffect]:
+        carry_from = self._nowhere_from(carry_from)
+        if self._elsewhere is not None and carry_from - 1 > self._acknowledged:
+            doubt = f"another one may hold event {carry_from - 1}, and has to be asked first"
+            return self._end(wire.CLOSE_POLICY, f"{reason}; {doubt}")
+        return self._open_epoch(carry_from, reason)
+
     def _open_epoch(self, carry_from: int, reason: str) -> list[SledEffect]:
+        self._progressed = True
         return [OpenEpoch(carry_from, reason), *self._end(wire.CLOSE_POLICY, reason)]
+
+    def _left(self) -> list[SledEffect]:
+        return self._end(wire.CLOSE_GOING_AWAY, "an earlier gateway answers again")
 
     def _end(self, close_code: int, reason: str) -> list[SledEffect]:
         self._state = _State.OVER

@@ -15,6 +15,7 @@ TOKENS_PATH: Final = "/gateway/tokens"
 PUSH_PATH: Final = "/gateway/events/push"
 EVENTS_PATH: Final = "/gateway/events"
 PROJECTS_PATH: Final = "/gateway/projects"
+READY_PATH: Final = "/readyz"
 
 CLOSE_GOING_AWAY: Final = 1001
 CLOSE_UNSUPPORTED: Final = 1003
@@ -60,7 +61,10 @@ class PreviousEpoch(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Hello(_Frame, frozen=True, kw_only=True, tag="hello"):
-    """The sled's answer to the challenge; `last_seq` is the newest it has recorded in this epoch."""
+    """The sled's answer to the challenge; `last_seq` is the newest it has recorded in this epoch.
+
+    `copies` (Huskies' own, optional): the sled keeps events until so many gateways hold them.
+    """
 
     project: ProjectName
     sled_id: KeyHex
@@ -68,6 +72,7 @@ class Hello(_Frame, frozen=True, kw_only=True, tag="hello"):
     last_seq: Seq
     signature: SignatureHex
     previous: Annotated[list[PreviousEpoch], Meta(max_length=limits.PREVIOUS_EPOCHS_MAX)] = []
+    copies: Annotated[int, Meta(ge=1, le=limits.COPIES_MAX)] = 1
 
 
 class Welcome(_Frame, frozen=True, kw_only=True, tag="welcome"):
@@ -85,9 +90,14 @@ class Events(_Frame, frozen=True, kw_only=True, tag="events"):
 
 
 class Ack(_Frame, frozen=True, kw_only=True, tag="ack"):
-    """Everything up to `seq` is committed and fsynced in the gateway's log."""
+    """Everything up to `seq` is committed and fsynced in the gateway's log.
+
+    `held` (Huskies' own, optional): at least `hello.copies` gateways hold everything up to it. It comes with
+    an ack of the same `seq` again when it alone has advanced.
+    """
 
     seq: Seq
+    held: Seq | None = None
 
 
 class SnapshotStory(msgspec.Struct, frozen=True, kw_only=True):

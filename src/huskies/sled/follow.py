@@ -17,7 +17,7 @@ from huskies.sled.outbox import Outbox
 from huskies.sled.pipeline import PipelineReader
 from huskies.sled.scan import Deletions, SeenStory, diff
 from huskies.sled.spool_drain import SpoolDrain
-from huskies.sled.watch import DirectoryWatch
+from huskies.sled.watch import DirectoryWatch, StartWatch
 
 # Looking at everything this often (seconds) finds what no notification told of: network file systems send
 # none, and the kernel drops them when too many come at once. A look at 5,000 unchanged stories takes about
@@ -29,7 +29,14 @@ class Follower:
     """Follows the project's directories; `seen` is what the outbox holds of the stories."""
 
     def __init__(
-        self, *, layout: Layout, project: str, outbox: Outbox, spool: SpoolDrain, seen: dict[str, SeenStory]
+        self,
+        *,
+        layout: Layout,
+        project: str,
+        outbox: Outbox,
+        spool: SpoolDrain,
+        seen: dict[str, SeenStory],
+        watch: StartWatch = DirectoryWatch,
     ) -> None:
         self._outbox = outbox
         self._spool = spool
@@ -38,7 +45,7 @@ class Follower:
         self._deletions = Deletions()
         self._stages = {layout.stage(stage): stage for stage in STAGES}
         self._spool_new = layout.spool_new
-        self._watch = DirectoryWatch(
+        self._watch = watch(
             [layout.huskies, layout.work, *self._stages, layout.spool_new], self._on_change
         )
         self._changed: set[Path] = set()

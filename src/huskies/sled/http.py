@@ -17,13 +17,18 @@ from huskies.sled.relay import RelayStatus
 
 
 class Health(msgspec.Struct, frozen=True, kw_only=True):
-    """What `GET /healthz` answers; `protocol` is `v1`, `v2` or null before the first session."""
+    """What `GET /healthz` answers.
+
+    `gateway` is the URL of the one that the relay is connected to, or null; `protocol` is `v1`, `v2` or null
+    before the first session.
+    """
 
     status: str = "ok"
     name: str
     sled_id: str
     epoch: str
     relay: str
+    gateway: str | None
     protocol: str | None
     last_seq: int
     unacked: int
@@ -78,6 +83,7 @@ class SledHttp:
             sled_id=head.sled_id,
             epoch=head.epoch,
             relay=status.state,
+            gateway=status.gateway,
             protocol=status.protocol,
             last_seq=head.last_seq,
             unacked=head.unacked,

@@ -26,9 +26,9 @@ from huskies.sled.broadcast import Receipt
 from huskies.sled.identity import Identity
 from huskies.sled.intake import Entry, entry_of
 from huskies.sled.keys import Keyring
-from huskies.sled.outbox_store import OutboxStore
+from huskies.sled.outbox_store import Keeping, OutboxStore
 from huskies.sled.scan import Changes
-from huskies.storage.commits import CommitThread
+from huskies.storage.commits import Commits, CommitThread, StartCommits
 from huskies.storage.sqlite import open_reader
 
 _T = TypeVar("_T")
@@ -37,7 +37,7 @@ _T = TypeVar("_T")
 _COMMIT_WEIGHT_MAX: Final = 10_000
 # How much one poll may bring into memory.
 _POLL_BYTES_MAX: Final = 8 << 20
-_NO_CHANGES: Final = Changes()
+_KEEPING: Final = Keeping()
 
 
 def _do_nothing() -> None:
@@ -61,7 +61,8 @@ class _Job(msgspec.Struct, gc=False):
 class Outbox:
     """Records events and what was seen of the pipeline, in order and together.
 
-    `identity` is what the project is called and where it lies now. `announce` gets each recorded event, in
+    `identity` is what the project is called and where it lies now, `keep` what is not forgotten although it
+    is acknowledged. `announce` gets each recorded event, in
     commit order; `failed` is called once if the store fails, after which nothing is recorded any more and
     every call raises `StoreError`.
     """
@@ -73,15 +74,18 @@ class Outbox:
         identity: Identity,
         keyring: Keyring,
         relay_rate_limits: bool,
+        keep: Keeping = _KEEPING,
         now_ms: Callable[[], int],
         announce: Callable[[StatusEvent], None],
         failed: Callable[[StoreError], None],
         new_epoch: Callable[[], str] = draw_epoch,
+        commits: StartCommits = CommitThread,
     ) -> None:
         self._store = store
         self._identity = identity
         self._keyring = keyring
         self._relay_rate_limits = relay_rate_limits
+        self._keep = keep
         self._now_ms = now_ms
         self._announce = announce
         self._on_failure = failed
@@ -99,7 +103,7 @@ class Outbox:
         )
         self._on_commit: Callable[[], None] = _do_nothing
         self._on_snapshot_change: Callable[[], None] = _do_nothing
-        self._thread: CommitThread[_Job, tuple[schema.Head, Any]] = CommitThread(
+        self._thread: Commits[_Job] = commits(
             name="huskies-outbox",
             commit=self._commit,
             deliver=self._deliver,
@@ -185,7 +189,7 @@ class Outbox:
 
     def view(self) -> OutboxView:
         """What is held when a session begins."""
-        return self._read(lambda reader: schema.read_view(reader, self.head))
+        return self._read(lambda reader: schema.read_view(reader, self.head, self._keep.copies))
 
     def read(self, first_seq: int, count: int) -> list[tuple[bytes, bool]]:
         """Events from `first_seq` on as (json, whether v1 knows the kind): at least one, at most a frame.
@@ -214,6 +218,10 @@ class Outbox:
     def acknowledge(self, seq: int) -> None:
         """The gateway holds everything up to `seq`. Not waited for: a lost ack is asked for again."""
         self._start(lambda store: store.acknowledge(seq))
+
+    def hold(self, seq: int) -> None:
+        """As many gateways as are wanted hold everything up to `seq`. Not waited for: it is told again."""
+        self._start(lambda store: store.hold(seq, self._keep.copies))
 
     async def set_barrier(self, seq: int, reason: str, *, set_aside: bool) -> None:
         """Nothing from `seq` on may be sent in this epoch."""
@@ -348,10 +356,11 @@ class Outbox:
     # --- in the outbox's thread --------------------------------------------------------------------
 
     def _commit(self, jobs: Sequence[_Job]) -> list[tuple[schema.Head, Any]]:
-        acked_before = self._store.head.base + self._store.head.acked
+        copies = self._keep.copies
+        before = self._store.forgettable(copies)
         with self._store.transaction():
             results = [job.run(self._store) for job in jobs]
-            acknowledged = self._store.head.base + self._store.head.acked - acked_before
-            if acknowledged > 0:
-                self._store.prune(self._now_ms(), acknowledged)
+            more = self._store.forgettable(copies) - before
+            if more > 0:
+                self._store.prune(self._now_ms(), self._keep, more)
         return [(self._store.head, result) for result in results]

@@ -19,7 +19,12 @@ from huskies.sled.board import Published, merge
 from huskies.sled.scan import SeenStory
 from huskies.sled.story_file import StoryContent
 
-VERSION: Final = 1
+VERSION: Final = 2
+# What brings a file of the version before to the next one.
+UPGRADES: Final = {
+    1: "ALTER TABLE head ADD COLUMN held INTEGER NOT NULL DEFAULT 0;"
+    " ALTER TABLE head ADD COLUMN held_by INTEGER NOT NULL DEFAULT 1",
+}
 
 # In `events`, `json` stands last, so that looking at times does not read the pages of long reasons.
 SCHEMA: Final = """
@@ -27,7 +32,8 @@ CREATE TABLE head (id INTEGER PRIMARY KEY CHECK (id = 1), sled_id TEXT NOT NULL,
                    place TEXT NOT NULL, epoch TEXT NOT NULL, base INTEGER NOT NULL, last_seq INTEGER NOT NULL,
                    acked INTEGER NOT NULL, barrier INTEGER, barrier_set_aside INTEGER NOT NULL,
                    barrier_reason TEXT NOT NULL, inherited INTEGER NOT NULL, next_sled_id TEXT NOT NULL,
-                   next_epoch TEXT NOT NULL, spoke_v1 INTEGER NOT NULL);
+                   next_epoch TEXT NOT NULL, spoke_v1 INTEGER NOT NULL, held INTEGER NOT NULL,
+                   held_by INTEGER NOT NULL);
 CREATE TABLE events (position INTEGER PRIMARY KEY, timestamp_ms INTEGER NOT NULL, stored INTEGER NOT NULL,
                      json BLOB NOT NULL);
 CREATE INDEX events_by_time ON events (timestamp_ms);
@@ -49,7 +55,8 @@ class Head(msgspec.Struct, frozen=True, kw_only=True):
 
     `barrier`: nothing from this seq on may be sent in this epoch; `next_sled_id` (empty: the same) and
     `next_epoch` are what comes after it. `inherited`: a copy never carries over what it holds up to this seq.
-    `spoke_v1`: what is acked may have been sent on v1 alone, where nothing is acknowledged.
+    `spoke_v1`: what is acked may have been sent on v1 alone, where nothing is acknowledged. At least
+    `held_by` gateways hold everything up to `held`.
     """
 
     sled_id: str
@@ -66,6 +73,19 @@ class Head(msgspec.Struct, frozen=True, kw_only=True):
     next_sled_id: str = ""
     next_epoch: str = ""
     spoke_v1: bool = False
+    held: int = 0
+    held_by: int = 1
+
+    def held_by_at_least(self, copies: int) -> int:
+        """Up to which seq so many gateways are known to hold everything."""
+        if copies == 1:
+            return self.acked
+        return self.held if self.held_by >= copies else 0
+
+    @property
+    def last_sendable(self) -> int:
+        """The newest event that may be sent in this epoch."""
+        return self.last_seq if self.barrier is None else min(self.last_seq, self.barrier - 1)
 
     @property
     def unacked(self) -> int:
@@ -86,6 +106,13 @@ _HEAD: Final = ", ".join(Head.__struct_fields__)
 _HEAD_MARKS: Final = ", ".join("?" * len(Head.__struct_fields__))
 
 
+def upgrade(connection: sqlite3.Connection) -> None:
+    """Bring a file of an older version to this one; nothing for one that is not older."""
+    found = connection.execute("PRAGMA user_version").fetchone()[0]
+    for version in range(found, VERSION):
+        connection.executescript(f"BEGIN; {UPGRADES[version]}; PRAGMA user_version = {version + 1}; COMMIT")
+
+
 def read_head(connection: sqlite3.Connection) -> Head | None:
     """The outbox's standing; None for one that was just made."""
     row = connection.execute(f"SELECT {_HEAD} FROM head").fetchone()  # noqa: S608 - constant
@@ -102,8 +129,8 @@ def write_head(connection: sqlite3.Connection, head: Head) -> None:
     )
 
 
-def read_view(connection: sqlite3.Connection, head: Head) -> OutboxView:
-    """What the relay protocol needs to know when a session begins."""
+def read_view(connection: sqlite3.Connection, head: Head, copies: int = 1) -> OutboxView:
+    """What the relay protocol needs when a session begins; `copies` gateways are to hold each event."""
     oldest = connection.execute(
         "SELECT min(position) FROM events WHERE position > ?", (head.base,)
     ).fetchone()[0]
@@ -119,6 +146,8 @@ def read_view(connection: sqlite3.Connection, head: Head) -> OutboxView:
         acked=head.acked,
         # A commit may have brought the connection further than `head`.
         oldest=head.last_seq + 1 if oldest is None else min(oldest - head.base, head.last_seq + 1),
+        copies=copies,
+        held=head.held_by_at_least(copies),
         barrier=head.barrier,
         barrier_set_aside=head.barrier_set_aside,
         previous=tuple(PreviousEpoch(epoch=epoch, last_seq=last_seq) for epoch, last_seq in reversed(rows)),

@@ -29,6 +29,16 @@ _PUBLISHED_MAX: Final = 1_000
 _PRUNE_STEP: Final = 1_000
 
 
+class Keeping(msgspec.Struct, frozen=True, kw_only=True):
+    """What is kept after a gateway acknowledged it: all of the last `ms`, and what fewer than `copies` hold.
+
+    Time counts from when an event was recorded.
+    """
+
+    ms: int = limits.KEEP_ACKED_MS
+    copies: int = 1
+
+
 class OutboxStore:
     """The outbox in the file `path`. Raises `ConfigError` where the file cannot be used."""
 
@@ -43,6 +53,7 @@ class OutboxStore:
             raise ConfigError(str(path), f"cannot be made: {error.strerror}") from None
         self._connection = open_writer(path, schema.SCHEMA, schema.VERSION)
         try:
+            schema.upgrade(self._connection)
             self._head = schema.read_head(self._connection)
         except (sqlite3.Error, msgspec.ValidationError) as error:
             self._connection.close()
@@ -159,27 +170,38 @@ class OutboxStore:
         if seq > self.head.acked:
             self._update(acked=min(seq, self.head.last_seq))
 
+    def hold(self, seq: int, copies: int) -> None:
+        """At least `copies` gateways hold everything up to `seq`."""
+        if seq > self.head.held_by_at_least(copies):
+            self._update(held=min(seq, self.head.last_seq), held_by=copies)
+
     def mark_sent_v1(self, seq: int) -> None:
         """Everything up to `seq` was or is about to be sent where nothing is ever acknowledged."""
         self.acknowledge(seq)
         self._update(spoke_v1=True)
 
-    def prune(self, now_ms: int, acknowledged: int) -> None:
-        """Forget a bounded number of old events, none of which waits for an ack.
+    def forgettable(self, copies: int) -> int:
+        """The position of the newest event that is acknowledged, and by `copies` gateways held.
 
-        `acknowledged`: how many this transaction acknowledges, so that pruning keeps pace.
+        What older epochs did not carry over counts as such: nothing can be sent under them any more.
         """
-        newest = self.head.base + self.head.acked
-        too_many = newest - limits.KEEP_ACKED_EVENTS
-        too_old_ms = now_ms - limits.KEEP_ACKED_MS
+        head = self.head
+        return head.base + min(head.acked, head.held_by_at_least(copies))
+
+    def prune(self, now_ms: int, keep: Keeping, more: int) -> None:
+        """Forget a bounded number of the events that need not be kept any longer.
+
+        `more`: how many became forgettable in this transaction, so that pruning keeps pace.
+        """
+        too_old_ms = now_ms - keep.ms
         through = 0
         rows = self._connection.execute(
             "SELECT position, timestamp_ms FROM events WHERE position <= ? ORDER BY position LIMIT ?",
-            (newest, _PRUNE_STEP + acknowledged),
+            (self.forgettable(keep.copies), _PRUNE_STEP + more),
         )
         for position, timestamp_ms in rows:
             # What is held stays without gaps, also where a clock went backwards.
-            if position > too_many and timestamp_ms >= too_old_ms:
+            if timestamp_ms >= too_old_ms:
                 break
             through = position
         rows.close()

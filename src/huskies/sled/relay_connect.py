@@ -77,6 +77,17 @@ class Connector:
             # Not its text: that may contain the URL, and with it the token.
             raise AttemptError(f"the gateway's answer cannot be used ({type(error).__name__})") from None
 
+    async def is_ready(self) -> bool:
+        """Whether the gateway says that sleds may push; shows it no token."""
+        try:
+            async with (
+                asyncio.timeout(limits.READY_LIMIT),
+                self._client().get(URL(self._http + wire.READY_PATH), allow_redirects=False) as response,
+            ):
+                return response.status == _OK
+        except (AttemptError, aiohttp.ClientError, OSError, ValueError):
+            return False
+
     async def close(self) -> None:
         """Let go of what the connections share."""
         if self._session is not None:

@@ -27,6 +27,7 @@ class V1Session:
         self._outbox = outbox
         self._clock = clock
         self._wake = asyncio.Event()
+        self._leaving = False
         # None until the gateway has answered a ping: one that never does is not judged by its silence.
         self._ponged_at: float | None = None
 
@@ -37,6 +38,11 @@ class V1Session:
                 return clean(await first_of(self._read(), self._write(), self._ping()))
         finally:
             await close_socket(self._socket, wire.CLOSE_GOING_AWAY, "")
+
+    def leave(self) -> None:
+        """Send nothing more than what is marked as sent, and end."""
+        self._leaving = True
+        self._wake.set()
 
     async def _read(self) -> str:
         while True:
@@ -54,12 +60,14 @@ class V1Session:
     async def _write(self) -> str:
         while True:
             self._wake.clear()
-            while (first := self._outbox.head.acked + 1) <= self._outbox.head.last_seq:
+            while not self._leaving and (first := self._outbox.head.acked + 1) <= self._outbox.head.last_seq:
                 events = self._outbox.read(first, _GROUP)
                 await self._outbox.mark_sent_v1(first + len(events) - 1)
                 for json, is_known in events:
                     if is_known:
                         await self._socket.send_frame(json, aiohttp.WSMsgType.TEXT)
+            if self._leaving:
+                return "an earlier gateway answers again"
             await self._wake.wait()
 
     async def _ping(self) -> str:

@@ -17,6 +17,7 @@ from huskies.protocol.effects import (
     Accepted,
     Acked,
     End,
+    Held,
     OpenEpoch,
     Ping,
     Send,
@@ -34,15 +35,22 @@ _TICK: Final = 1.0
 
 
 class SessionEnd(msgspec.Struct, frozen=True):
-    """How a session ended; `refused_code` is empty unless the gateway refused."""
+    """How a session ended; `refused_code` is empty unless the gateway refused.
+
+    `fruitful`: the gateway took what it was sent, so that the next session may well be with it again.
+    """
 
     accepted: bool
+    fruitful: bool
     reason: str
     refused_code: str = ""
 
 
 class V2Session:
-    """One session on an open WebSocket; `accepted` is called when the gateway welcomes it."""
+    """One session on an open WebSocket; `accepted` is called when the gateway welcomes it.
+
+    `elsewhere` is that of `protocol.sled`.
+    """
 
     def __init__(
         self,
@@ -51,13 +59,15 @@ class V2Session:
         *,
         clock: Callable[[], float],
         accepted: Callable[[], None],
+        elsewhere: int | None = None,
     ) -> None:
         self._socket = socket
         self._outbox = outbox
         self._clock = clock
         self._accepted = accepted
-        self._core = SledSession(outbox.view(), outbox.sign, clock())
+        self._core = SledSession(outbox.view(), outbox.sign, clock(), elsewhere=elsewhere)
         self._project = outbox.head.project
+        self._epoch = outbox.head.epoch
         self._outgoing: deque[Send | Ping] = deque()
         self._wake = asyncio.Event()
         self._end: asyncio.Future[End] = asyncio.get_running_loop().create_future()
@@ -73,7 +83,17 @@ class V2Session:
             end = self._end.result() if self._end.done() else End(wire.CLOSE_GOING_AWAY, "")
             await close_socket(self._socket, end.close_code, end.reason)
         await self._settle()
-        return SessionEnd(self._core.accepted, clean(reason), self._core.refused_code)
+        core = self._core
+        return SessionEnd(core.accepted, core.fruitful, clean(reason), core.refused_code)
+
+    @property
+    def may_be_held(self) -> tuple[str, int] | None:
+        """Through which (epoch, seq) the gateway may hold events; None where it did not say."""
+        return (self._epoch, self._core.may_be_held) if self._core.accepted else None
+
+    def leave(self) -> None:
+        """Send nothing more, and end once what was sent is acknowledged, or soon."""
+        self._carry_out(self._core.leave(self._clock()))
 
     async def _settle(self) -> None:
         for step in self._durable:
@@ -148,6 +168,8 @@ class V2Session:
                     self._outgoing.append(effect)
                 case Acked(seq):
                     self._outbox.acknowledge(seq)
+                case Held(seq):
+                    self._outbox.hold(seq)
                 case TakeSnapshot():
                     self._carry_out(self._take_snapshot())
                 case Accepted():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from typing import Any
 
 from aiohttp import web
@@ -24,10 +24,13 @@ from huskies.sled.keys import Keyring
 from huskies.sled.layout import Layout, ensure_state
 from huskies.sled.opening import open_store
 from huskies.sled.outbox import Outbox, draw_epoch
+from huskies.sled.outbox_store import Keeping
 from huskies.sled.relay import Relay, RelayStatus
 from huskies.sled.relay_connect import Connector
 from huskies.sled.spool_drain import SpoolDrain
 from huskies.sled.state import lock_state
+from huskies.sled.watch import DirectoryWatch, StartWatch
+from huskies.storage.commits import CommitThread, StartCommits
 
 _log = logging.getLogger("huskies.sled")
 
@@ -35,8 +38,16 @@ _log = logging.getLogger("huskies.sled")
 class Sled:
     """One project's sled. Many can run in one event loop; each is started and stopped once."""
 
-    def __init__(self, settings: SledSettings) -> None:
+    def __init__(
+        self,
+        settings: SledSettings,
+        *,
+        commits: StartCommits = CommitThread,
+        watch: StartWatch = DirectoryWatch,
+    ) -> None:
         self._settings = settings
+        self._commits = commits
+        self._watch = watch
         self._layout = Layout(settings.project_dir)
         self._name = settings.name or make_project_name(self._layout.project_dir.name)
         self._url = ""
@@ -76,11 +87,10 @@ class Sled:
             raise ConfigError(
                 "name", f"expected 1 to {PROJECT_NAME_MAX} of A-Z a-z 0-9 . _ -, got `{self._name[:80]}`"
             )
-        connector = None
-        if self._settings.gateway_url:
-            connector = Connector(self._settings.gateway_url, self._settings.sled_token)
+        token = self._settings.sled_token
+        connectors = [Connector(url, token) for url in self._settings.gateway_urls]
         try:
-            await self._start(connector)
+            await self._start(connectors)
         except BaseException:
             await self.stop()
             raise
@@ -109,7 +119,7 @@ class Sled:
         self._over.set()
         self._stopped.set()
 
-    async def _start(self, connector: Connector | None) -> None:
+    async def _start(self, connectors: Sequence[Connector]) -> None:
         ensure_state(self._layout)
         self._lock = lock_state(self._layout)
         keyring = Keyring(self._layout.keys)
@@ -120,20 +130,29 @@ class Sled:
             identity=identity,
             keyring=keyring,
             relay_rate_limits=self._settings.relay_rate_limits,
+            keep=Keeping(ms=self._settings.keep_acked_ms, copies=self._settings.keep_until_held_by),
             now_ms=_now_ms,
             announce=self.broadcaster.announce,
             failed=self._fail,
+            commits=self._commits,
         )
         spool = SpoolDrain(self._layout, outbox, self._name, drained)
         await spool.tidy()
         http = SledHttp(name=self._name, outbox=outbox, broadcaster=self.broadcaster, status=self._status)
         self._server, self._url = await serve(http.app(), self._settings.host, self._settings.port)
-        follower = Follower(layout=self._layout, project=self._name, outbox=outbox, spool=spool, seen=seen)
+        follower = Follower(
+            layout=self._layout,
+            project=self._name,
+            outbox=outbox,
+            spool=spool,
+            seen=seen,
+            watch=self._watch,
+        )
         # Whoever is told that the sled runs may rely on it: what moves from now on is seen to move.
         await follower.look()
         self._run(follower.run())
-        if connector is not None:
-            self._relay = Relay(connector, outbox)
+        if connectors:
+            self._relay = Relay(connectors, outbox, clock=asyncio.get_running_loop().time)
             self._run(self._relay.run())
         _log.info("The sled of %s answers at %s.", self._name, self._url, extra={"project": self._name})
 

@@ -14,7 +14,7 @@ import os
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Final, TypeAlias, TypeVarTuple, Unpack
+from typing import Final, Protocol, TypeAlias, TypeVarTuple, Unpack
 
 import watchfiles
 
@@ -34,6 +34,19 @@ _ARMED_MS: Final = 100
 
 _Args = TypeVarTuple("_Args")
 _Inodes: TypeAlias = dict[Path, tuple[int, int]]
+
+
+class Watch(Protocol):
+    """Tells of changes in directories."""
+
+    def arm(self) -> bool:
+        """Watch the directories that are there now; true if they are others than before."""
+
+    def disarm(self) -> None:
+        """Stop watching."""
+
+
+StartWatch: TypeAlias = Callable[[Sequence[Path], Callable[[set[Path]], None]], Watch]
 
 
 class DirectoryWatch:

@@ -1,0 +1,349 @@
+"""Gateways that replicate hold the same events, in whatever way they are connected (SPEC 5)."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import aiohttp
+import pytest
+from tests.gateway.conftest import Owner, stop, stored
+from tests.support.relay_client import blocked, connect, connect_v1, new_key, sled_id_of
+
+from huskies.gateway.appends import Append
+from huskies.gateway.server import Gateway
+from huskies.protocol.branches import first_wins
+
+if TYPE_CHECKING:
+    from tests.gateway.conftest import Eventually, Http, StartGateway
+
+SLED = "aa" * 32
+EPOCH = "e1" * 8
+
+
+async def push(gateway: Gateway, *reasons: str, sled_id: str = SLED, epoch: str = EPOCH) -> None:
+    """Let the log hold these next, as if a sled had pushed them."""
+    admitted = await gateway.log.admit(sled_id, epoch, "shop")
+    assert not isinstance(admitted, str)
+    stream, last_seq = admitted
+    events = [stored(reason) for reason in reasons]
+    gateway.log.append(Append(stream, last_seq + 1, events, 1_000, 0, Owner(), len(events), 100))
+    await gateway.log.call(lambda _: None)
+
+
+async def told(gateway: Gateway, http: Http, **query: Any) -> list[dict[str, Any]]:
+    answer = await http(f"{gateway.url}/gateway/events", limit=1_000, **query)
+    events: list[dict[str, Any]] = answer.body["events"]
+    return events
+
+
+def reasons(events: list[dict[str, Any]]) -> list[str]:
+    return [event["event"]["reason"] for event in events]
+
+
+def heads(gateway: Gateway) -> Mapping[tuple[str, str], tuple[int, int]]:
+    return {s.origin: (s.last_seq, s.digest) for s in gateway.log.sequences.all_live() if s.last_seq}
+
+
+def same(*gateways: Gateway) -> Callable[[], bool]:
+    """Whether all hold as much of every sequence, and the same."""
+    return lambda: all(heads(gateway) == heads(gateways[0]) for gateway in gateways)
+
+
+async def test_both_ways_as_it_comes_and_what_came_before(
+    start_gateway: StartGateway, http: Http, eventually: Eventually
+) -> None:
+    one = await start_gateway(name="one")
+    await push(one, "before")
+    other = await start_gateway(name="other", peers=[one.url])
+    await push(other, "theirs", sled_id="bb" * 32)
+    await eventually(lambda: len(heads(one)) == len(heads(other)) == 2)
+    await push(one, "after")
+    await push(other, "theirs too", sled_id="bb" * 32)
+    await eventually(lambda: same(one, other)() and heads(one)[SLED, EPOCH][0] == 2)
+    for gateway in (one, other):
+        events = await told(gateway, http)
+        assert sorted(reasons(events)) == ["after", "before", "theirs", "theirs too"]
+        assert {event["project"] for event in events} == {"shop"}
+    # Each has positions of its own, and shows when the first gateway received it.
+    assert len({event["received_ms"] for event in await told(one, http)}) == 1
+
+
+async def test_what_came_before_the_connection_is_replayed_and_what_comes_is_not(
+    start_gateway: StartGateway, http: Http, eventually: Eventually
+) -> None:
+    one = await start_gateway(name="one")
+    await push(one, "before")
+    other = await start_gateway(name="other", peers=[one.url])
+    await eventually(lambda: len(heads(other)) == 1)
+    await push(one, "live")
+    await eventually(same(one, other))
+    assert [event["replayed"] for event in await told(other, http)] == [True, False]
+
+
+async def test_three_hops_and_a_ring_show_each_event_once(
+    start_gateway: StartGateway, http: Http, eventually: Eventually
+) -> None:
+    chain = [await start_gateway(name="0")]
+    for number in range(1, 4):
+        chain.append(await start_gateway(name=str(number), peers=[chain[-1].url]))
+    ring = await start_gateway(name="4", peers=[chain[0].url, chain[-1].url])
+    gateways = [*chain, ring]
+    await eventually(lambda: all(len(gateway.peers.states()) >= 1 for gateway in gateways))
+    for number, gateway in enumerate(gateways):
+        await push(gateway, f"{number}a", f"{number}b", sled_id=f"{number:064x}")
+    await eventually(lambda: same(*gateways)() and len(heads(ring)) == len(gateways))
+    for gateway in gateways:
+        found = reasons(await told(gateway, http))
+        assert sorted(found) == sorted(f"{n}{letter}" for n in range(len(gateways)) for letter in "ab")
+
+
+async def test_what_was_cut_off_is_caught_up_with_on_both_sides(
+    start_gateway: StartGateway, http: Http, eventually: Eventually
+) -> None:
+    one = await start_gateway(name="one")
+    other = await start_gateway(name="other", peers=[one.url])
+    await push(one, "1")
+    await eventually(same(one, other))
+    port = int(one.url.rpartition(":")[2])
+    await stop(one)
+    await push(other, "2")
+    # The same sled, which went over to the other gateway and came back.
+    one = await start_gateway(name="one", port=port)
+    await push(one, "3", sled_id="bb" * 32)
+    await eventually(lambda: same(one, other)() and len(heads(one)) == 2)
+    assert sorted(reasons(await told(one, http))) == ["1", "2", "3"]
+
+
+async def test_a_gateway_that_lost_its_disk_is_rebuilt(
+    start_gateway: StartGateway, http: Http, eventually: Eventually, tmp_path: Path
+) -> None:
+    one = await start_gateway(name="one")
+    other = await start_gateway(name="other", peers=[one.url])
+    await push(one, *(str(number) for number in range(600)))
+    await eventually(same(one, other))
+    old = await told(one, http)
+    port = int(one.url.rpartition(":")[2])
+    await stop(one)
+    shutil.rmtree(tmp_path / "one")
+    rebuilt = await start_gateway(name="one", port=port)
+    await eventually(same(rebuilt, other))
+    assert reasons(await told(rebuilt, http)) == reasons(old)
+    # It is another log with another identity: an old cursor is told so.
+    assert rebuilt.peers.gateway_id != one.peers.gateway_id
+    page = await http(f"{rebuilt.url}/gateway/events", after=old[5]["cursor"])
+    assert page.status == 409
+
+
+async def test_of_two_histories_the_same_one_wins_everywhere(
+    start_gateway: StartGateway, http: Http, eventually: Eventually
+) -> None:
+    """A sled that was cloned pushes to one gateway, and its clone to another, both cut off from the rest."""
+    gateways = []
+    for name in ("x", "y"):
+        gateway = await start_gateway(name=name)
+        await push(gateway, "1", "2", *(f"{name}{number}" for number in range(3, 8)))
+        gateways.append(gateway)
+    third = await start_gateway(name="third", peers=[gateway.url for gateway in gateways])
+    fourth = await start_gateway(name="fourth", peers=[third.url])
+    everyone = [*gateways, third, fourth]
+    await eventually(lambda: same(*everyone)() and all(heads(gateway) for gateway in everyone))
+    winner = "x" if first_wins(stored("x3"), stored("y3")) else "y"
+    for gateway in everyone:
+        expected = ["1", "2", *(f"{winner}{number}" for number in range(3, 8))]
+        assert reasons(await told(gateway, http)) == expected
+    loser = gateways[0 if winner == "y" else 1]
+    views = {view.name: view for view in loser.project_views()}
+    [lost] = views["shop"].quarantined
+    assert (lost.first_seq, lost.last_seq) == (3, 7)
+
+
+async def test_a_sled_whose_history_was_contested_goes_on_in_a_new_epoch(
+    start_gateway: StartGateway, eventually: Eventually
+) -> None:
+    one, other = await start_gateway(name="one"), await start_gateway(name="other")
+    key = new_key()
+    async with await connect(one.url, "shop", key, EPOCH) as sled:
+        await sled.send_events(1, blocked("1"), blocked("mine"))
+        await sled.acked(2)
+        await push(other, "1", "another's", sled_id=sled_id_of(key))
+        third = await start_gateway(name="third", peers=[one.url, other.url])
+        await eventually(lambda: same(one, other, third)() and len(heads(third)) == 1)
+        await eventually(lambda: all(stream.contested for stream in one.log.sequences.all_live()))
+        await sled.send_events(3, blocked("more"))
+        refused = await sled.next_frame()
+        while refused["type"] == "ack":
+            refused = await sled.next_frame()
+    assert (refused["code"], refused["seq"]) == ("conflict", 3)
+
+
+async def test_what_older_sleds_sent_is_replicated_too(
+    start_gateway: StartGateway, http: Http, eventually: Eventually
+) -> None:
+    one = await start_gateway(name="one")
+    other = await start_gateway(name="other", peers=[one.url])
+    async with await connect_v1(one.url, "shop") as sled:
+        await sled.send(blocked("from v1"))
+        await eventually(lambda: len(heads(other)) == 1)
+    assert reasons(await told(other, http)) == ["from v1"]
+
+
+async def test_what_nobody_will_send_is_missing_at_every_gateway(
+    start_gateway: StartGateway, eventually: Eventually
+) -> None:
+    one = await start_gateway(name="one")
+    other = await start_gateway(name="other", peers=[one.url])
+    async with await connect(one.url, "shop", new_key(), EPOCH, previous=[("0" * 16, 5)]) as sled:
+        await sled.send_events(1, blocked("1"))
+        await eventually(lambda: bool(other.project_views()) and bool(other.project_views()[0].missing))
+    [missing] = other.project_views()[0].missing
+    assert (missing.epoch, missing.first_seq, missing.last_seq) == ("0" * 16, 1, 5)
+
+
+async def test_boards_are_the_same_at_every_gateway(
+    start_gateway: StartGateway, eventually: Eventually
+) -> None:
+    one = await start_gateway(name="one")
+    other = await start_gateway(name="other", peers=[one.url])
+    third = await start_gateway(name="third", peers=[other.url])
+
+    def board(gateway: Gateway) -> list[tuple[str, str | None]]:
+        views = {view.name: view for view in gateway.project_views()}
+        return [(story.story_id, story.stage) for story in views["shop"].stories] if "shop" in views else []
+
+    async with await connect(one.url, "shop", new_key(), EPOCH) as sled:
+        await sled.send_events(1, blocked("stuck", story_id="1_bug_x"))
+        await sled.acked(1)
+        await sled.send_snapshot(1, {"story_id": "2_story_new", "stage": "1_backlog"})
+        await eventually(lambda: board(third) == [("2_story_new", "1_backlog")])
+    late = await start_gateway(name="late", peers=[third.url])
+    await eventually(lambda: board(late) == board(one) == [("2_story_new", "1_backlog")])
+
+
+async def test_a_sled_that_is_connected_to_another_gateway_is_shown_as_connected(
+    start_gateway: StartGateway, eventually: Eventually
+) -> None:
+    one = await start_gateway(name="one")
+    other = await start_gateway(name="other", peers=[one.url])
+    third = await start_gateway(name="third", peers=[other.url])
+
+    def standing(gateway: Gateway) -> list[tuple[bool, int | None]]:
+        return [(view.connected, view.outstanding) for view in gateway.project_views()]
+
+    async with await connect(one.url, "shop", new_key(), EPOCH, 3) as sled:
+        await eventually(lambda: standing(third) == [(True, 3)])
+        await sled.send_events(1, blocked("1"), blocked("2"), blocked("3"))
+    await eventually(lambda: standing(third) == [(False, None)])
+    assert standing(one) == standing(other) == [(False, None)]
+
+
+async def test_two_that_dial_each_other_keep_one_connection(
+    start_gateway: StartGateway, eventually: Eventually
+) -> None:
+    one = await start_gateway(name="one")
+    port = int(one.url.rpartition(":")[2])
+    other = await start_gateway(name="other", peers=[one.url])
+    await eventually(lambda: other.peers.states()[0].connected)
+    await stop(one)
+    one = await start_gateway(name="one", port=port, peers=[other.url])
+    await push(one, "1")
+    await eventually(same(one, other))
+    await eventually(lambda: all(len(gateway.peers.states()) == 1 for gateway in (one, other)))
+    assert len(one.peers._links) == len(other.peers._links) == 1
+
+
+# --- who may replicate -------------------------------------------------------------------------------
+
+
+async def test_a_token_is_needed_where_one_is_set(
+    start_gateway: StartGateway, http: Http, eventually: Eventually
+) -> None:
+    one = await start_gateway(name="one", projects='[peers]\ntoken = "secret-of-all"\n')
+    upgrade = {"Upgrade": "websocket", "Connection": "Upgrade"}
+    assert (await http(f"{one.url}/gateway/peers", headers=upgrade)).status == 401
+    wrong = {**upgrade, "Authorization": "Bearer wrong"}
+    assert (await http(f"{one.url}/gateway/peers", headers=wrong)).status == 401
+    stranger = await start_gateway(name="stranger", peers=[one.url])
+    await eventually(lambda: stranger.peers.states()[0].last_error is not None)
+    [state] = stranger.peers.states()
+    assert state.last_error == "it refuses the connection (HTTP 401); is the peer token right?"
+    friend = await start_gateway(
+        name="friend", projects=f'[peers]\ntoken = "secret-of-all"\nurls = ["{one.url}"]\n'
+    )
+    await push(friend, "1")
+    await eventually(same(one, friend))
+    assert not heads(stranger)
+
+
+async def test_away_from_loopback_nobody_replicates_without_a_token(
+    start_gateway: StartGateway, http: Http
+) -> None:
+    one = await start_gateway(host="0.0.0.0", projects="[projects.shop]\nopen = true\n")  # noqa: S104
+    url = one.url.replace("0.0.0.0", "127.0.0.1")  # noqa: S104
+    answer = await http(f"{url}/gateway/peers", headers={"Upgrade": "websocket", "Connection": "Upgrade"})
+    assert answer.status == 403
+    assert answer.body == {"error": "no peer token is set here: set HUSKIES_PEER_TOKEN"}
+
+
+async def test_only_the_gateways_that_are_named_are_admitted(
+    start_gateway: StartGateway, eventually: Eventually
+) -> None:
+    one = await start_gateway(name="one", projects=f'[peers]\ngateways = ["{"a" * 64}"]\n')
+    other = await start_gateway(name="other", peers=[one.url])
+    await eventually(lambda: other.peers.states()[0].last_error is not None)
+    assert "not among those that projects.toml allows" in str(other.peers.states()[0].last_error)
+
+
+async def test_a_copy_of_the_directory_is_not_taken_for_another_gateway(
+    start_gateway: StartGateway, eventually: Eventually, tmp_path: Path
+) -> None:
+    one = await start_gateway(name="one")
+    (tmp_path / "copy").mkdir(mode=0o700)
+    shutil.copy2(tmp_path / "one" / "gateway.key", tmp_path / "copy")
+    copy = await start_gateway(name="copy", peers=[one.url])
+    await eventually(lambda: copy.peers.states()[0].last_error is not None)
+    assert "this one's own identity" in str(copy.peers.states()[0].last_error)
+
+
+async def test_a_page_of_another_origin_cannot_replicate(start_gateway: StartGateway) -> None:
+    one = await start_gateway(name="one")
+    async with aiohttp.ClientSession() as session:
+        with pytest.raises(aiohttp.WSServerHandshakeError) as caught:
+            await session.ws_connect(f"{one.url}/gateway/peers", origin="http://evil.example")
+    assert caught.value.status == 403
+
+
+@pytest.mark.parametrize(
+    ("frames", "reason"),
+    [
+        (["nonsense"], "a frame is not one of this protocol"),
+        (['{"type":"ready"}'], "a frame came out of turn"),
+        (['{"type":"proof","signature":"' + "0" * 128 + '"}'], "a frame came out of turn"),
+        (
+            [
+                '{"type":"hello","gateway_id":"' + "0" * 64 + '","nonce":"' + "n" * 32 + '"}',
+                '{"type":"proof","signature":"' + "0" * 128 + '"}',
+            ],
+            "the signature does not match the gateway_id",
+        ),
+    ],
+)
+async def test_garbage_in_the_greeting_is_refused(
+    start_gateway: StartGateway, frames: list[str], reason: str
+) -> None:
+    one = await start_gateway(name="one")
+    async with (
+        aiohttp.ClientSession() as session,
+        session.ws_connect(f"{one.url}/gateway/peers", protocols=["huskies.peer.v1"]) as socket,
+    ):
+        for frame in frames:
+            await socket.send_str(frame)
+        async with asyncio.timeout(10):
+            said = [json.loads(message.data) async for message in socket]
+    assert said[-1]["type"] == "refused"
+    assert said[-1]["reason"].startswith(reason)
+    assert socket.close_code == 1008
