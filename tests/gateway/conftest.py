@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -91,7 +91,7 @@ class OpenLog:
             failed=self.failures.append,
             now_ms=lambda: 1_000,
         )
-        self.history = History(self.log.path, self.log.log_id, self.index, self.log.streams)
+        self.history = History(self.log.path, self.log.log_id, self.index, self.log.streams, self.log.damaged)
 
     async def admit(self, sled_id: str = "aa", epoch: str = "e1", project: str = "shop") -> Stream:
         admitted = await self.log.admit(sled_id, epoch, project)
@@ -157,6 +157,8 @@ class StartGateway(Protocol):
         port: int = ...,
         slow_after: float = ...,
         name: str = ...,
+        peers: Sequence[str] = ...,
+        retain_ms: int | None = ...,
     ) -> Gateway: ...
 
 
@@ -172,6 +174,8 @@ async def start_gateway(tmp_path: Path) -> AsyncIterator[StartGateway]:
         port: int = 0,
         slow_after: float = 10.0,
         name: str = "gw",
+        peers: Sequence[str] = (),
+        retain_ms: int | None = None,
     ) -> Gateway:
         directory = tmp_path / name
         if projects:
@@ -179,7 +183,10 @@ async def start_gateway(tmp_path: Path) -> AsyncIterator[StartGateway]:
             path = directory / "projects.toml"
             path.write_text(projects)
             path.chmod(0o600)
-        gateway = Gateway(GatewaySettings(host=host, port=port, data_dir=directory), slow_after=slow_after)
+        settings = GatewaySettings(
+            host=host, port=port, data_dir=directory, peers=tuple(peers), retain_ms=retain_ms
+        )
+        gateway = Gateway(settings, slow_after=slow_after)
         await gateway.start()
         started.append(gateway)
         return gateway

@@ -50,8 +50,13 @@ def heads(gateway: Gateway) -> Mapping[tuple[str, str], tuple[int, int]]:
 
 
 def same(*gateways: Gateway) -> Callable[[], bool]:
-    """Whether all hold as much of every sequence, and the same."""
-    return lambda: all(heads(gateway) == heads(gateways[0]) for gateway in gateways)
+    """Whether all hold as much of every sequence, and the same, committed."""
+
+    def holds() -> bool:
+        committed = all(gateway.feed.head.position == gateway.log.position for gateway in gateways)
+        return committed and all(heads(gateway) == heads(gateways[0]) for gateway in gateways)
+
+    return holds
 
 
 async def test_both_ways_as_it_comes_and_what_came_before(
@@ -188,7 +193,7 @@ async def test_what_older_sleds_sent_is_replicated_too(
     other = await start_gateway(name="other", peers=[one.url])
     async with await connect_v1(one.url, "shop") as sled:
         await sled.send(blocked("from v1"))
-        await eventually(lambda: len(heads(other)) == 1)
+        await eventually(lambda: other.feed.head.position == 1)
     assert reasons(await told(other, http)) == ["from v1"]
 
 

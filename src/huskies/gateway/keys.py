@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 
 from huskies.errors import ConfigError
 
-_FILE_NAME: Final = "gateway.key"
+FILE_NAME: Final = "gateway.key"
 _KEY_BYTES: Final = 32
 
 
@@ -34,7 +34,7 @@ def gateway_key(directory: Path) -> Ed25519PrivateKey:
 
     Raises `ConfigError`.
     """
-    path = directory / _FILE_NAME
+    path = directory / FILE_NAME
     try:
         secret = path.read_bytes() if path.exists() else _make(path)
     except OSError as error:
@@ -44,6 +44,15 @@ def gateway_key(directory: Path) -> Ed25519PrivateKey:
             str(path), f"expected {_KEY_BYTES} bytes, found {len(secret)}; restore it from a backup"
         )
     return Ed25519PrivateKey.from_private_bytes(secret)
+
+
+def make_key(directory: Path) -> None:
+    """Give the gateway a new key in the place of the one it has. Raises `ConfigError`."""
+    path = directory / FILE_NAME
+    try:
+        _make(path)
+    except OSError as error:
+        raise ConfigError(str(path), f"cannot be written: {error.strerror}") from None
 
 
 def _make(path: Path) -> bytes:

@@ -11,6 +11,7 @@ import logging
 import sqlite3
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 from weakref import WeakKeyDictionary
@@ -20,17 +21,30 @@ import msgspec
 from huskies import limits
 from huskies.errors import StoreError
 from huskies.events import codec
-from huskies.gateway import log_store
-from huskies.gateway.appends import Append, AppendOwner, Conflict, Diverged, Lost, Settled, tell, tell_refused
-from huskies.gateway.blocks import Batch, Block, Stream, pack
+from huskies.events.model import RelayedEvent
+from huskies.gateway import damage, log_store, repair, retention
+from huskies.gateway.appends import (
+    Append,
+    AppendOwner,
+    Claim,
+    Conflict,
+    Diverged,
+    Lost,
+    Settled,
+    tell,
+    tell_refused,
+)
+from huskies.gateway.blocks import Batch, Block, Run, Stream, extend_digest, pack
+from huskies.gateway.damage import Damage, DamagedRange, describe
 from huskies.gateway.stream_reader import Lookup, StreamReader
 from huskies.gateway.streams import Streams
+from huskies.gateway.tail import read_tail, unreadable
 from huskies.protocol import peer_wire
 from huskies.protocol.branches import first_wins
 from huskies.protocol.contiguity import Gap, Split, judge
 from huskies.protocol.vectors import Origin, VersionVector
 from huskies.protocol.wire import PreviousEpoch
-from huskies.storage.commits import CommitThread
+from huskies.storage.commits import Commits, CommitThread, StartCommits
 from huskies.storage.sqlite import open_writer
 
 _log = logging.getLogger("huskies.log")
@@ -72,25 +86,40 @@ class Log:
         published: Callable[[list[Block]], None],
         failed: Callable[[StoreError], None],
         now_ms: Callable[[], int],
+        commits: StartCommits = CommitThread,
     ) -> None:
         self.path = directory / log_store.FILE_NAME
-        self._connection = open_writer(self.path, log_store.SCHEMA, log_store.VERSION)
-        self.log_id = log_store.log_id(self._connection)
-        self.sequences = Streams(log_store.read_streams(self._connection))
+        self._loop = asyncio.get_running_loop()
+        self._connection = open_writer(self.path, log_store.SCHEMA, log_store.VERSION, shrinks=True)
+        self.damaged = Damage(self._keep_damage)
+        # Called in the event loop with each damaged block that was repaired.
+        self.on_repaired: list[Callable[[Block], None]] = []
+        try:
+            self._connection.executescript(log_store.ADDED)
+            self.log_id = log_store.log_id(self._connection)
+            tail = read_tail(self._connection, self.damaged)
+        except sqlite3.Error as error:
+            self._connection.close()
+            raise unreadable(self.path, error) from None
+        except BaseException:
+            self._connection.close()
+            raise
+        self.position, self.chain = tail.position, tail.chain
+        self.sequences = Streams(tail.streams)
         self.streams = self.sequences.rows
-        self._reader = StreamReader(self._connection, lookup, self.sequences)
-        self.position, self.chain = log_store.last_block(self._connection)
+        self._reader = StreamReader(self._connection, lookup, self.sequences, self.damaged)
         self._published = published
-        self._now_ms = now_ms
+        self.now_ms = now_ms
         self._failed = False
         self._refused: WeakKeyDictionary[AppendOwner, Gap | Conflict] = WeakKeyDictionary()
         self._unchecked = 0
-        self._dirty: dict[int, Stream] = {}
+        # What the last process did not checkpoint counts too: the next checkpoint covers all before it.
+        self._dirty: dict[int, Stream] = tail.advanced
         self._fresh: deque[list[Block]] = deque()
         self.pending_events = 0
         self.pending_bytes = 0
         self._room: asyncio.Future[None] | None = None
-        self._thread: CommitThread[Append | _Call, Any] = CommitThread(
+        self._thread: Commits[Append | _Call] = commits(
             name="huskies-log",
             commit=self._commit,
             deliver=self._deliver,
@@ -171,6 +200,29 @@ class Log:
     async def digest(self, origin: Origin, seq: int) -> int | None:
         """The digest of a sequence up to `seq`; None where the log does not retain that."""
         return await self.call(lambda _: self._reader.digest(origin, seq))
+
+    async def trim(self, rules: retention.Rules, up_to: int) -> retention.Dropped | None:
+        """Drop some of the oldest blocks that are retained no more, none beyond position `up_to`."""
+        return await self.call(lambda db: self._trim(db, rules, up_to))
+
+    async def damaged_block(self, position: int) -> repair.Damaged | None:
+        """What is known of the damaged block at `position`; None where none is."""
+
+        def run(connection: sqlite3.Connection) -> repair.Damaged | None:
+            found = self.damaged.at(position)
+            return None if found is None else describe(connection, found, self.streams)
+
+        return await self.call(run)
+
+    async def repair(self, position: int, runs: Sequence[Run], events: Sequence[RelayedEvent]) -> str | None:
+        """Put a damaged block back, if it held exactly these; else say why not, and change nothing."""
+        result = await self.call(lambda db: self._repair(db, position, runs, events))
+        if isinstance(result, str):
+            return result
+        _log.warning("a damaged block was repaired", extra={"position": position, "events": result.count})
+        for listener in self.on_repaired:
+            listener(result)
+        return None
 
     async def stop(self) -> None:
         """Commit what was handed over, checkpoint and close."""
@@ -262,10 +314,8 @@ class Log:
         What a sled sends that differs goes into quarantine, with all that was sent behind. Of two branches
         that differ between logs, the same one wins everywhere, and the other goes into quarantine.
         """
-        if job.claim is not None:
-            before = self._reader.digest(stream.origin, job.first_seq - 1) if split.held else stream.digest
-            if job.claim.before != (waiting[-1].claimed if waiting else before):
-                return stream, Diverged()
+        if job.claim is not None and self._is_elsewhere(stream, job, job.claim, split, waiting):
+            return stream, Diverged()
         if not split.held:
             return stream, split
         held = self._reader.events(stream.origin, job.first_seq, job.first_seq + split.held - 1)
@@ -274,22 +324,40 @@ class Log:
             if seq not in held or held[seq] == event:
                 continue
             if job.claim is not None and first_wins(event, held[seq]):
-                return self._cut(stream, seq), Split(seq - job.first_seq)
+                return self._cut(stream, job, seq), Split(seq - job.first_seq)
             self._quarantine(job, seq)
             if job.claim is None:
                 return stream, Conflict(seq)
             self.sequences.contest(self._connection, stream)
-            return stream, Lost(seq, self._digest_before(stream, seq))
+            return stream, Lost(seq, self._digest_before(stream, job, seq))
         return stream, split
 
-    def _digest_before(self, stream: Stream, seq: int) -> int:
-        digest = self._reader.digest(stream.origin, seq - 1)
-        if digest is None:
-            raise StoreError(f"{self.path}: what a sled's seq {seq} continues is not there")
-        return digest
+    def _is_elsewhere(
+        self, stream: Stream, job: Append, claim: Claim, split: Split, waiting: list[Batch] | None
+    ) -> bool:
+        """Whether what another gateway sends continues something else than is held here."""
+        if not split.held:
+            return claim.before != (waiting[-1].claimed if waiting else stream.digest)
+        before = self._reader.digest(stream.origin, job.first_seq - 1)
+        if before is not None:
+            return claim.before != before
+        # Of what was dropped only the digest at its end is known.
+        dropped = stream.dropped_seq + 1 - job.first_seq
+        if 0 < dropped <= split.held:
+            return _extended(claim, job.events[:dropped]) != stream.dropped_digest
+        return False
 
-    def _cut(self, stream: Stream, seq: int) -> Stream:
-        digest = self._digest_before(stream, seq)
+    def _digest_before(self, stream: Stream, job: Append, seq: int) -> int:
+        digest = self._reader.digest(stream.origin, seq - 1)
+        if digest is not None:
+            return digest
+        # Where what is held cannot be read, what agrees with it tells.
+        if job.claim is None:
+            raise StoreError(f"{self.path}: what a sled's seq {seq} continues is not there")
+        return _extended(job.claim, job.events[: seq - job.first_seq])
+
+    def _cut(self, stream: Stream, job: Append, seq: int) -> Stream:
+        digest = self._digest_before(stream, job, seq)
         _log.error(
             "another branch of a sled's history won; what was held from there on is in quarantine",
             extra={**_names(stream), "from": seq, "to": stream.last_seq},
@@ -307,6 +375,8 @@ class Log:
         stream = self.sequences.register(connection, theirs.sled_id.lower(), theirs.epoch, theirs.project)
         if theirs.closed_seq is not None and theirs.closed_seq > (stream.closed_seq or -1):
             self.sequences.close_epoch(connection, stream, theirs.closed_seq)
+        if theirs.contested:
+            self.sequences.contest(connection, stream)
         agrees = True
         if 0 < theirs.last_seq <= stream.last_seq:
             digest = self._reader.digest(stream.origin, theirs.last_seq)
@@ -324,6 +394,43 @@ class Log:
                 "events are missing: their sled no longer holds them",
                 extra={**_names(stream), "from": stream.last_seq + 1, "to": older.last_seq},
             )
+
+    def _trim(
+        self, connection: sqlite3.Connection, rules: retention.Rules, up_to: int
+    ) -> retention.Dropped | None:
+        dropped = retention.drop(connection, self.sequences, rules, self.now_ms(), up_to)
+        if dropped is not None:
+            # The next start works the heads out from the blocks beyond this position.
+            if dropped.last_position > log_store.heads_position(connection):
+                self._write_heads()
+            for position in self.damaged.dropped(dropped.last_position, self.sequences):
+                damage.remove(connection, position)
+        retention.shrink(connection)
+        return dropped
+
+    def _repair(
+        self,
+        connection: sqlite3.Connection,
+        position: int,
+        runs: Sequence[Run],
+        events: Sequence[RelayedEvent],
+    ) -> Block | str:
+        found = self.damaged.at(position)
+        if found is None:
+            return f"nothing is damaged at position {position}"
+        rebuilt = repair.rebuild(describe(connection, found, self.streams), runs, events)
+        if isinstance(rebuilt, str):
+            return rebuilt
+        connection.execute("DELETE FROM blocks WHERE position = ?", (position,))
+        log_store.insert_block(connection, rebuilt.block, rebuilt.runs_json)
+        damage.remove(connection, position)
+        self.damaged.forget(position)
+        return rebuilt.block
+
+    def _keep_damage(self, found: DamagedRange) -> None:
+        # In whichever thread read it; an event loop that has ended has no use for it.
+        with suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self.later, lambda db: damage.save(db, found))
 
     def _write_heads(self) -> None:
         log_store.write_heads(self._connection, list(self._dirty.values()), self.position)
@@ -380,6 +487,11 @@ def _waits_unclaimed(stream: Stream, waiting: _Waiting) -> bool:
     """Whether a digest of what waits of the stream is not known yet."""
     batches = waiting.get(stream.id, [])
     return bool(batches) and batches[-1].claimed is None
+
+
+def _extended(claim: Claim, events: Sequence[RelayedEvent]) -> int:
+    """The digest of another gateway's sequence with these events, the first of those that it sent."""
+    return extend_digest(claim.before, codec.encode_batch(events)[1:-1]) if events else claim.before
 
 
 def _are_alike(before: Batch, batch: Batch) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections import deque
 from collections.abc import Iterable, Sequence
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import aiohttp
 
+from huskies import limits
 from huskies.errors import CorruptLogError
 from huskies.gateway.appends import Append, Claim, Diverged, Lost
 from huskies.gateway.blocks import Block, Run, Stream
@@ -82,6 +84,7 @@ class PeerLink:
         self._outgoing: deque[Send | Ping] = deque()
         self._wake = asyncio.Event()
         self._room = asyncio.Event()
+        self._all_said = asyncio.Event()
         self.ended = asyncio.Event()
         self._position = 0
         self._frame_size = 0
@@ -110,7 +113,6 @@ class PeerLink:
         finally:
             self.open = False
             end = self._end.result() if self._end.done() else End(CLOSE_GOING_AWAY, "")
-            await self._say_last()
             await close_socket(self._socket, end.close_code, end.reason)
         return clean(reason)
 
@@ -316,6 +318,8 @@ class PeerLink:
                         await self._socket.send_frame(data, aiohttp.WSMsgType.TEXT)
                     case Ping():
                         await self._socket.ping()
+            if self._end.done():
+                self._all_said.set()
             await self._wake.wait()
 
     async def _send(self) -> str:
@@ -403,15 +407,14 @@ class PeerLink:
         self._said.update({stream.origin: (stream.closed_seq, stream.contested) for stream in streams})
 
     async def _until_end(self) -> str:
-        return (await asyncio.shield(self._end)).reason
-
-    async def _say_last(self) -> None:
-        """Send the refusal that ends the connection, if that goes quickly."""
-        while self._outgoing and self._end.done():
-            last = self._outgoing.popleft()
-            if isinstance(last, Send):
-                await self._socket.send_frame(last.data, aiohttp.WSMsgType.TEXT)
+        """Until the end, and until what was to be said before it is said, if that goes quickly."""
+        end = await asyncio.shield(self._end)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(limits.CLOSE_LIMIT):
+                await self._all_said.wait()
+        return end.reason
 
     def _end_with(self, end: End) -> None:
         if not self._end.done():
             self._end.set_result(end)
+            self._wake.set()

@@ -10,11 +10,11 @@ from contextlib import AsyncExitStack
 from typing import Any, Final
 
 from aiohttp import web
-from filelock import FileLock, Timeout
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from huskies import limits
 from huskies.config import GatewaySettings, ProjectsFile
-from huskies.errors import ConfigError, StoreError
+from huskies.errors import StoreError
 from huskies.gateway import views
 from huskies.gateway.admission import Admission
 from huskies.gateway.api import Api
@@ -23,18 +23,22 @@ from huskies.gateway.board_store import BoardStore
 from huskies.gateway.boards import ProjectView, project_views
 from huskies.gateway.feed import Feed
 from huskies.gateway.history import History
+from huskies.gateway.identity import settled_key
 from huskies.gateway.index import IndexReader
-from huskies.gateway.keys import gateway_key
+from huskies.gateway.keeper import Keeper
+from huskies.gateway.keys import gateway_id
+from huskies.gateway.lock import locked
 from huskies.gateway.log import Log
 from huskies.gateway.metrics import Metrics
 from huskies.gateway.peers import Peers
 from huskies.gateway.policy import PolicyFile
+from huskies.gateway.retention import Rules
 from huskies.gateway.sessions import Sessions
 from huskies.httpd import errors_as_json, is_loopback, serve
+from huskies.storage.commits import CommitThread, StartCommits
 
 _log = logging.getLogger("huskies.gateway")
 
-_LOCK_NAME: Final = "lock"
 _TICK_INTERVAL: Final = 1.0
 # How long sleds have for taking the last acks and closing, of the SHUTDOWN_LIMIT for everything.
 _DRAIN_LIMIT: Final = 2.0
@@ -43,13 +47,19 @@ _DRAIN_LIMIT: Final = 2.0
 class Gateway:
     """One gateway in `settings.data_dir`. `start`, then `wait`; `stop` may be called at any time after."""
 
-    def __init__(self, settings: GatewaySettings, *, slow_after: float = limits.SLOW_READER_LIMIT) -> None:
+    def __init__(
+        self,
+        settings: GatewaySettings,
+        *,
+        slow_after: float = limits.SLOW_READER_LIMIT,
+        commits: StartCommits = CommitThread,
+    ) -> None:
         self._settings = settings
+        self._commits = commits
         self.slow_after = slow_after
         self.ready = False
         self.url = ""
         self.metrics = Metrics()
-        self._lock = FileLock(settings.data_dir / _LOCK_NAME)
         self._urls: dict[str, str] = {}
         self._tasks: list[asyncio.Task[None]] = []
         # What was opened, to be closed in the opposite order.
@@ -60,8 +70,8 @@ class Gateway:
         """Open the log and listen; raises `ConfigError` where a setting, directory or port is unusable."""
         settings = self._settings
         self._ended = asyncio.get_running_loop().create_future()
-        self._prepare_directory()
         try:
+            self._opened.enter_context(locked(settings.data_dir))
             self._policy = PolicyFile(settings.data_dir)
             self.admission = Admission(loopback=is_loopback(settings.host))
             self.admission.check_start(self.policy(), settings.host)
@@ -71,6 +81,7 @@ class Gateway:
             await self.stop()
             raise
         self._spawn(self._tick())
+        self._spawn(self.keeper.run())
         self._spawn(
             views.follow(
                 index=self.index,
@@ -108,26 +119,10 @@ class Gateway:
     def project_views(self) -> list[ProjectView]:
         """What `GET /gateway/projects` shows."""
         listed = {name: entry.url for name, entry in self.policy().projects.items()}
-        return project_views({**self._urls, **listed}, self.fleet, self.sessions, self.log)
+        elsewhere = self.peers.presence.elsewhere(asyncio.get_running_loop().time())
+        return project_views({**self._urls, **listed}, self.fleet, self.sessions, self.log, elsewhere)
 
     # --- starting ----------------------------------------------------------------------------------
-
-    def _prepare_directory(self) -> None:
-        directory = self._settings.data_dir
-        try:
-            directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self._lock.acquire(timeout=0)
-        except Timeout:
-            raise ConfigError(
-                f"--data-dir {directory}",
-                "another gateway is using it; stop that one or name another directory",
-            ) from None
-        except FileExistsError:
-            raise ConfigError(f"--data-dir {directory}", "is a file; name a directory") from None
-        except OSError as error:
-            problem = f"cannot be used: {error.strerror}; name a directory that you can write to"
-            raise ConfigError(f"--data-dir {directory}", problem) from None
-        self._opened.callback(self._lock.release)
 
     async def _open_log(self) -> None:
         directory = self._settings.data_dir
@@ -136,9 +131,14 @@ class Gateway:
         lookup = IndexReader(self.index)
         self._opened.callback(lookup.close)
         self.log = Log(
-            directory, lookup=lookup, published=self._published, failed=self._failed, now_ms=now_ms
+            directory,
+            lookup=lookup,
+            published=self._published,
+            failed=self._failed,
+            now_ms=now_ms,
+            commits=self._commits,
         )
-        self.history = History(self.log.path, self.log.log_id, self.index, self.log.streams)
+        self.history = History(self.log.path, self.log.log_id, self.index, self.log.streams, self.log.damaged)
         self._opened.callback(self.history.close)
         self._opened.push_async_callback(self.log.stop)
         self.fleet = await views.restore(self.index, self.history, self.log)
@@ -147,28 +147,39 @@ class Gateway:
         self.boards = BoardStore(self.log, self.fleet)
         await self.boards.load()
         self.metrics.opened(self.log.position, self.index.position)
-        self.peers = self._make_peers()
+        self.log.on_repaired.append(lambda block: views.index_repaired(self.index, block, self.log))
+        self.keeper = Keeper(
+            log=self.log,
+            index=self.index,
+            fleet=self.fleet,
+            metrics=self.metrics,
+            rules=Rules(self._settings.retain_ms, self._settings.retain_bytes),
+        )
+        key = await settled_key(self.log, directory)
         self.sessions = Sessions(
             log=self.log,
             fleet=self.fleet,
             boards=self.boards,
             metrics=self.metrics,
-            gateway_id=self.peers.gateway_id,
+            gateway_id=gateway_id(key),
             now_ms=now_ms,
         )
+        self.peers = self._make_peers(key)
 
-    def _make_peers(self) -> Peers:
+    def _make_peers(self, key: Ed25519PrivateKey) -> Peers:
         settings, policy = self._settings, self.policy()
         return Peers(
             log=self.log,
             feed=self.feed,
             history=self.history,
             boards=self.boards,
-            key=gateway_key(settings.data_dir),
+            key=key,
             policy=lambda: self.policy().peers,
             urls=tuple(dict.fromkeys((*settings.peers, *policy.peers.urls))),
             token=settings.peer_token,
             loopback=is_loopback(settings.host),
+            present=self.sessions.present,
+            now_ms=now_ms,
         )
 
     async def _listen(self) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import msgspec
 
-from huskies.gateway.blocks import Stream
+from huskies.gateway.blocks import Run, Stream
 from huskies.protocol.vectors import Origin, VersionVector
 
 
@@ -28,6 +28,8 @@ class Streams:
 
     def __init__(self, rows: list[Stream | None]) -> None:
         self.rows = rows
+        # Counts what is said of sequences beyond their events, so that others are told of it.
+        self.news = 0
         self._numbers: dict[Origin, list[Stream]] = {}
         self._projects: dict[str, str] = {}
         for stream in rows:
@@ -93,6 +95,7 @@ class Streams:
         if stream.closed_seq == closed_seq:
             return False
         stream.closed_seq = closed_seq
+        self.news += 1
         connection.execute("UPDATE streams SET closed_seq = ? WHERE id = ?", (closed_seq, stream.id))
         return True
 
@@ -114,13 +117,31 @@ class Streams:
                 number.cut_seq = max(number.base_seq, from_seq - 1)
                 connection.execute("UPDATE streams SET cut_seq = ? WHERE id = ?", (number.cut_seq, number.id))
         stream.contested = True
+        self.news += 1
         return self._go_on(connection, stream, from_seq - 1, digest, contested=True)
 
     def contest(self, connection: sqlite3.Connection, stream: Stream) -> None:
-        """This branch won against another: sleds have to go on in a new epoch all the same."""
+        """Two branches of it have met: whichever won, sleds have to go on in a new epoch."""
         if not stream.contested:
             stream.contested = True
+            self.news += 1
             connection.execute("UPDATE streams SET contested = 1 WHERE id = ?", (stream.id,))
+
+    def drop(self, connection: sqlite3.Connection, run: Run) -> None:
+        """What is up to the end of this run is no longer retained."""
+        stream = self.rows[run.stream_id]
+        assert stream is not None  # noqa: S101 - a run's stream is registered before its first event
+        seq, digest = run.last_seq, run.digest
+        if seq > stream.shown_seq:
+            # What is in quarantine is no part of the sequence; where that began, another number goes on.
+            following = [s for s in self._numbers[stream.origin] if s.base_seq == stream.shown_seq]
+            seq, digest = stream.shown_seq, following[-1].base_digest if following else stream.base_digest
+        if seq <= max(stream.dropped_seq, stream.base_seq):
+            return
+        stream.dropped_seq, stream.dropped_digest = seq, digest
+        connection.execute(
+            "UPDATE streams SET dropped_seq = ?, dropped_digest = ? WHERE id = ?", (seq, digest, stream.id)
+        )
 
     def _go_on(
         self, connection: sqlite3.Connection, stream: Stream, base_seq: int, digest: int, *, contested: bool
