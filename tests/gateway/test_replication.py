@@ -246,6 +246,25 @@ async def test_a_sled_that_is_connected_to_another_gateway_is_shown_as_connected
     assert standing(one) == standing(other) == [(False, None)]
 
 
+async def test_a_sled_that_wants_copies_is_told_how_far_so_many_gateways_hold(
+    start_gateway: StartGateway,
+) -> None:
+    one = await start_gateway(name="one")
+    await start_gateway(name="other", peers=[one.url])
+    key = new_key()
+    async with await connect(one.url, "shop", key, EPOCH, copies=2) as sled:
+        await sled.send_events(1, blocked("1"), blocked("2"))
+        while (frame := await sled.next_frame()).get("held") != 2:
+            assert frame["type"] == "ack"
+        assert frame["seq"] == 2
+    # It is told again when it comes back, and never where nobody else holds anything.
+    async with await connect(one.url, "shop", key, EPOCH, 2, copies=2) as sled:
+        assert await sled.next_frame() == {"type": "ack", "seq": 2, "held": 2}
+    async with await connect(one.url, "blog", new_key(), EPOCH, copies=3) as sled:
+        await sled.send_events(1, blocked("1"))
+        assert await sled.next_frame() == {"type": "ack", "seq": 1}
+
+
 async def test_two_that_dial_each_other_keep_one_connection(
     start_gateway: StartGateway, eventually: Eventually
 ) -> None:

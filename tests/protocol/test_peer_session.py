@@ -16,6 +16,7 @@ from huskies import limits
 from huskies.protocol import peer_wire as wire
 from huskies.protocol.effects import End, Ping, Send
 from huskies.protocol.peer import (
+    Acknowledged,
     AdoptBase,
     AllAnnounced,
     Announced,
@@ -194,7 +195,7 @@ def test_what_is_in_flight_is_bounded_by_acks(monkeypatch: pytest.MonkeyPatch) -
     sent = said([made.send_runs(run, events, 0) for _ in range(2)])
     assert [(one["frame"], len(one["events"])) for one in sent] == [(1, 2), (2, 2)]
     room = [made.may_send]
-    made.receive(frame("ack", frame=1), 0)
+    assert made.receive(frame("ack", frame=1), 0) == [Acknowledged(1)]
     room.append(made.may_send)
     assert room == [False, True]
     made.receive(frame("ack", frame=2), 0)

@@ -139,6 +139,7 @@ class RelayClient(PushSocket):
         *,
         previous: Sequence[tuple[str, int]] = (),
         falsified: Mapping[str, object] | None = None,
+        copies: int = 1,
     ) -> None:
         """Read the challenge and answer it; `falsified` is changed after the hello was signed."""
         self.challenge = await self.next_frame()
@@ -151,6 +152,8 @@ class RelayClient(PushSocket):
         }  # fmt: skip
         if previous:
             hello["previous"] = [{"epoch": older, "last_seq": seq} for older, seq in previous]
+        if copies > 1:
+            hello["copies"] = copies
         await self.send({**hello, **(falsified or {})})
 
     async def send_events(self, first_seq: int, *events: dict[str, Any]) -> None:
@@ -174,11 +177,12 @@ async def connect(
     *,
     previous: Sequence[tuple[str, int]] = (),
     sled_token: str | None = None,
+    copies: int = 1,
 ) -> RelayClient:
     """A v2 session that was welcomed; raises `ClosedError` where it was not."""
     client = await RelayClient.open(url, project, sled_token=sled_token)
     try:
-        await client.greet(project, key, epoch, last_seq, previous=previous)
+        await client.greet(project, key, epoch, last_seq, previous=previous, copies=copies)
         client.welcome = await client.next_frame()
     except BaseException:
         await client.close()

@@ -60,9 +60,9 @@ class Outgoing:
         """The sequence that has this number on this connection."""
         return self._origins[number - 1] if 0 < number <= len(self._origins) else None
 
-    def seq(self, origin: Origin) -> int:
-        """How far the other gateway has the sequence, or will have it."""
-        return self._theirs.get(origin, _NOTHING).seq
+    def ends(self, runs: Sequence[wire.SentRun]) -> dict[Origin, int]:
+        """How far sequences go with these runs."""
+        return {self._origins[run.number - 1]: run.first_seq + run.count - 1 for run in runs}
 
     def they_have(self, origin: Origin, seq: int, digest: int, row: int) -> None:
         """They hold at least so much of it."""

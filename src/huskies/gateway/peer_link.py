@@ -20,6 +20,7 @@ from huskies.gateway.outgoing import Outgoing, RunsOut, unsent
 from huskies.protocol import peer_wire as wire
 from huskies.protocol.effects import End, Ping, Send
 from huskies.protocol.peer import (
+    Acknowledged,
     AdoptBase,
     AllAnnounced,
     Announced,
@@ -81,6 +82,8 @@ class PeerLink:
         self._replayed: dict[int, int] = {}
         self._settling: set[Origin] = set()
         self._frames: deque[list[int]] = deque()
+        # The ends of the runs in each frame that is not acknowledged.
+        self._sent: deque[tuple[int, dict[Origin, int]]] = deque()
         self._outgoing: deque[Send | Ping] = deque()
         self._wake = asyncio.Event()
         self._room = asyncio.Event()
@@ -158,23 +161,15 @@ class PeerLink:
 
     async def _carry_out(self, effect: PeerEffect) -> None:
         match effect:
-            case Greeted():
-                self._greeted()
             case Announced(sequences):
                 for start in range(0, len(sequences), _CHECKS_AT_ONCE):
                     await self._announced(sequences[start : start + _CHECKS_AT_ONCE])
             case AllAnnounced():
                 await self._opened()
-            case TakeRuns(runs):
-                self._take(runs, self._frame_size)
             case AdoptBase(base):
                 await self._peers.log.adopt_base(self._incoming[base.number], base.seq, base.digest)
-            case SendAgain(number):
-                self._send_again(number)
             case TakeBoard(board):
                 await self._take_board(board)
-            case TakePresence(presence):
-                self._peers.take_presence(presence, self)
             case _:
                 self._carry_out_now([effect])
 
@@ -185,6 +180,16 @@ class PeerLink:
                     self._outgoing.append(effect)
                 case End():
                     self._end_with(effect)
+                case Greeted():
+                    self._greeted()
+                case TakeRuns(runs):
+                    self._take(runs, self._frame_size)
+                case Acknowledged(frame):
+                    self._acknowledged(frame)
+                case SendAgain(number):
+                    self._send_again(number)
+                case TakePresence(presence):
+                    self._peers.take_presence(presence, self)
                 case _:
                     raise AssertionError("this effect waits; see _carry_out")
         self._wake.set()
@@ -193,19 +198,23 @@ class PeerLink:
         if (problem := self._peers.admit(self)) is not None:
             self.end(*problem)
             return
+        self._peers.holders.connected(self.peer_id)
         live = self._peers.log.sequences.all_live()
         self._note_said(live)
         self._carry_out_now(self.core.announce(self._out.announcement(stream) for stream in live))
 
     async def _announced(self, sequences: Sequence[wire.Sequence]) -> None:
+        held: dict[Origin, int] = {}
         for known in await self._peers.log.compare(sequences):
             theirs = known.theirs
             self._incoming[theirs.number] = known.stream
             self._replayed.setdefault(theirs.number, theirs.last_seq)
             if known.agrees:
                 self._out.they_have(known.stream.origin, theirs.last_seq, theirs.digest, known.stream.id)
+                held[known.stream.origin] = theirs.last_seq
             else:
                 self._say_diverged(known.stream)
+        self._peers.holders.note(self.peer_id, held)
 
     async def _opened(self) -> None:
         boards = await self._peers.boards.load()
@@ -239,6 +248,12 @@ class PeerLink:
                     claim=claim,
                 )
             )
+
+    def _acknowledged(self, frame: int) -> None:
+        held: dict[Origin, int] = {}
+        while self._sent and self._sent[0][0] <= frame:
+            held.update(self._sent.popleft()[1])
+        self._peers.holders.note(self.peer_id, held)
 
     def _send_again(self, number: int) -> None:
         origin = self._out.origin(number)
@@ -368,6 +383,7 @@ class PeerLink:
         for frame in self._out.frames(blocks, self._peers.log.streams):
             if isinstance(frame, RunsOut):
                 self._outgoing.append(self.core.send_runs(frame.runs, frame.events_json, now))
+                self._sent.append((self.core.sent_frame, self._out.ends(frame.runs)))
             else:
                 self._outgoing.append(Send(wire.encode(frame)))
         self._wake.set()

@@ -20,6 +20,7 @@ from huskies.gateway.admission import RefusedError
 from huskies.gateway.board_store import BoardStore
 from huskies.gateway.feed import Feed
 from huskies.gateway.history import History
+from huskies.gateway.holders import Holders
 from huskies.gateway.keys import gateway_id, is_signed
 from huskies.gateway.log import Log
 from huskies.gateway.peer_link import PeerLink, Socket
@@ -64,6 +65,7 @@ class Peers:
         feed: Feed,
         history: History,
         boards: BoardStore,
+        holders: Holders,
         key: Ed25519PrivateKey,
         policy: Callable[[], PeersEntry],
         urls: Sequence[str],
@@ -76,6 +78,7 @@ class Peers:
         self.feed = feed
         self.history = history
         self.boards = boards
+        self.holders = holders
         self.gateway_id = gateway_id(key)
         self._key = key
         self._policy = policy

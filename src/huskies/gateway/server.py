@@ -23,6 +23,7 @@ from huskies.gateway.board_store import BoardStore
 from huskies.gateway.boards import ProjectView, project_views
 from huskies.gateway.feed import Feed
 from huskies.gateway.history import History
+from huskies.gateway.holders import Holders
 from huskies.gateway.identity import settled_key
 from huskies.gateway.index import IndexReader
 from huskies.gateway.keeper import Keeper
@@ -156,10 +157,12 @@ class Gateway:
             rules=Rules(self._settings.retain_ms, self._settings.retain_bytes),
         )
         key = await settled_key(self.log, directory)
+        self.holders = Holders()
         self.sessions = Sessions(
             log=self.log,
             fleet=self.fleet,
             boards=self.boards,
+            holders=self.holders,
             metrics=self.metrics,
             gateway_id=gateway_id(key),
             now_ms=now_ms,
@@ -173,6 +176,7 @@ class Gateway:
             feed=self.feed,
             history=self.history,
             boards=self.boards,
+            holders=self.holders,
             key=key,
             policy=lambda: self.policy().peers,
             urls=tuple(dict.fromkeys((*settings.peers, *policy.peers.urls))),

@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import logging
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Final
 
@@ -15,6 +15,7 @@ from aiohttp import web
 
 from huskies.gateway.board_store import Board, BoardStore
 from huskies.gateway.fleet import Fleet
+from huskies.gateway.holders import Holders
 from huskies.gateway.keys import is_signed
 from huskies.gateway.log import Log
 from huskies.gateway.metrics import Metrics
@@ -22,6 +23,7 @@ from huskies.gateway.push import V1Connection, V2Connection
 from huskies.protocol import wire
 from huskies.protocol.gateway import GatewaySession
 from huskies.protocol.peer_wire import Present
+from huskies.protocol.vectors import Origin
 
 _log = logging.getLogger("huskies.push")
 
@@ -51,6 +53,7 @@ class Sessions:
         log: Log,
         fleet: Fleet,
         boards: BoardStore,
+        holders: Holders,
         metrics: Metrics,
         gateway_id: str,
         now_ms: Callable[[], int],
@@ -60,6 +63,8 @@ class Sessions:
         self.now_ms = now_ms
         self._fleet = fleet
         self._boards = boards
+        self._holders = holders
+        holders.listeners.append(self._more_is_held)
         self._gateway_id = gateway_id
         self._v1_epoch = secrets.token_hex(16)
         self._by_sled: dict[str, V2Connection] = {}
@@ -111,6 +116,20 @@ class Sessions:
             return
         connection.stream, last_seq = admitted
         connection.apply_now(connection.core.admitted(last_seq))
+        self._say_held(connection)
+
+    def _more_is_held(self, held: Mapping[Origin, int]) -> None:
+        """Other gateways hold more: the sleds that wait for that are told."""
+        for sled_id, epoch in held:
+            connection = self._by_sled.get(sled_id)
+            if connection is not None and connection.stream is not None and connection.stream.epoch == epoch:
+                self._say_held(connection)
+
+    def _say_held(self, connection: V2Connection) -> None:
+        core, stream = connection.core, connection.stream
+        if core.copies > 1 and stream is not None:
+            held = self._holders.seq(stream.origin, core.committed_seq, core.copies)
+            connection.apply_now(core.held(held))
 
     def snapshot(self, connection: V2Connection, snapshot: wire.Snapshot) -> None:
         """Correct the board by what a sled says of all its stories, and keep that for the next start."""

@@ -68,6 +68,7 @@ class GatewaySession:
         self.replayed_through = 0
         # How many gateways are to hold this sled's events; what is held so far is told with its acks.
         self.copies = 1
+        self._held_seq = 0
 
     def start(self) -> list[GatewayEffect]:
         """The upgrade was accepted."""
@@ -134,6 +135,13 @@ class GatewaySession:
         if self._state is _State.OVER or self._refused_by_log:
             return self._when_settled()
         return [Send(wire.encode(wire.Ack(seq=last_seq))), *self._when_settled()]
+
+    def held(self, seq: int) -> list[GatewayEffect]:
+        """As many gateways as the sled asked for hold everything up to `seq`."""
+        if self._state is not _State.OPEN or seq <= self._held_seq:
+            return []
+        self._held_seq = seq
+        return [Send(wire.encode(wire.Ack(seq=self.committed_seq, held=seq)))]
 
     def gap(self, expected: int, batches: int) -> list[GatewayEffect]:
         """So many batches began beyond what may come next."""

@@ -63,6 +63,12 @@ class TakeBoard(msgspec.Struct, frozen=True):
     board: wire.Board
 
 
+class Acknowledged(msgspec.Struct, frozen=True):
+    """The other side holds everything that was sent up to this frame."""
+
+    frame: int
+
+
 class TakePresence(msgspec.Struct, frozen=True):
     """A gateway's sleds, as it says itself or another passes on."""
 
@@ -81,6 +87,7 @@ PeerEffect: TypeAlias = (
     | SendAgain
     | TakeBoard
     | TakePresence
+    | Acknowledged
 )
 
 
@@ -258,7 +265,7 @@ class PeerSession:
         while self._unacked and self._unacked[0][0] <= frame:
             self.unacked_bytes -= self._unacked.popleft()[1]
             self._progress_at = now
-        return []
+        return [Acknowledged(frame)]
 
     def _end(self, reason: str) -> list[PeerEffect]:
         self._state = _State.OVER
