@@ -7,7 +7,7 @@ BENCH_STAMP := $(VENV)/.installed-bench
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint format bench bench-quick lock clean
+.PHONY: help setup run test faults lint format bench bench-quick lock clean
 
 help:  ## Show this help.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,6 +31,9 @@ run: $(STAMP)  ## Watch this repository itself: a gateway, a sled and the dashbo
 
 test: $(STAMP)  ## Run the tests.
 	$(BIN)/python -m pytest -n 2
+
+faults: $(STAMP)  ## Put real processes under every fault, in full size (about 40 minutes).
+	$(BIN)/python -m faults
 
 lint: $(STAMP)  ## Check style and types.
 	$(BIN)/ruff check

@@ -15,6 +15,7 @@ PURE = [
     SOURCE / "gateway" / "blocks.py",
     SOURCE / "gateway" / "cursors.py",
     SOURCE / "gateway" / "fleet.py",
+    SOURCE / "gateway" / "repair.py",
     SOURCE / "gateway" / "selection.py",
     SOURCE / "sled" / "scan.py",
     SOURCE / "sled" / "story_file.py",

@@ -26,7 +26,7 @@ NO_TOKEN_FILE = (
     "cannot read {project}/none: No such file or directory; put the token there, or remove the key"
 )
 SHARED = "expected a secret of its own, got that of a; give one of them a new one"
-TOKEN_RULE = "expected a sled token: printable ASCII without spaces, as `huskies token make` gives it"
+TOKEN_RULE = "expected a token: printable ASCII without spaces, as `huskies token make` gives it"
 
 
 def say(project: Path, text: str) -> None:
@@ -266,7 +266,7 @@ def test_a_missing_file_is_empty(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("[project.a]", "project: unknown key; expected one of projects, sled_tokens"),
+        ("[project.a]", "project: unknown key; expected one of projects, sled_tokens, peers"),
         ("projects = 3", "projects: expected a table, got a whole number"),
         ("projects = { a = 3 }", "projects.a: expected a table, got a whole number"),
         ("[projects.a]\n[projects.b]\nopen = 'y'", "projects.b.open: expected true or false, got a text"),

@@ -134,7 +134,7 @@ def test_what_a_reader_must_not_miss_is_loud(
         OVER,
     ]
     assert followed(script, monkeypatch) == [
-        "warning: GAP: events 1 to 41 are no longer kept by the gateway and were missed",
+        "warning: GAP: events 1 to 41 are kept no more, or damaged, at the gateway and were missed",
         "warning: RESET: restored; what follows starts again from the beginning",
         "warning: RESET: no reason given; what follows starts again from the beginning",
         "news: something",

@@ -11,10 +11,9 @@ from pathlib import Path
 import pytest
 from tests.gateway.conftest import OpenLog, OpenLogs, Owner, stored
 
-from huskies.errors import ConfigError, CorruptLogError, StoreError
+from huskies.errors import ConfigError, StoreError
 from huskies.events import codec
 from huskies.gateway import log_store
-from huskies.gateway.selection import Filter
 from huskies.protocol.wire import PreviousEpoch
 
 
@@ -314,65 +313,18 @@ async def test_too_much_that_is_not_yet_committed_makes_sleds_wait(
     assert (log.log.pending_events, log.log.pending_bytes) == (0, 0)
 
 
-async def test_a_flipped_byte_is_found_before_it_is_served(log: OpenLog) -> None:
-    stream = await log.admit()
-    for seq, reason in enumerate("abc", 1):
-        log.append(stream, seq, stored(reason), owner=Owner())
-        log.next_block()
+async def test_heads_that_a_crash_left_behind_are_part_of_the_next_checkpoint(open_log: OpenLogs) -> None:
+    log = await open_log()
+    log.append(await log.admit("aa"), 1, stored("a"), owner=Owner())
     await log.settled()
-
-    def flip(db: sqlite3.Connection) -> None:
-        [events] = db.execute("SELECT events FROM blocks WHERE position = 2").fetchone()
-        db.execute("UPDATE blocks SET events = ? WHERE position = 2", (events.replace(b'"b"', b'"d"'),))
-
-    await log.log.call(flip)
-    with pytest.raises(CorruptLogError, match="damaged at position 2") as caught:
-        await log.history.blocks_after(0)
-    assert caught.value.position == 2
-    assert [block.position for block in await log.history.blocks_after(0, 1)] == [1]
-    assert [block.position for block in await log.history.blocks_after(2)] == [3]
-
-
-async def test_a_flipped_byte_in_the_runs_is_found_too(log: OpenLog) -> None:
-    log.append(await log.admit(), 1, stored("a"), owner=Owner(), replayed=1)
+    log.log._failed = True
+    await log.close()
+    log = await open_log()
+    log.append(await log.admit("bb", "e2", "blog"), 1, stored("b"), owner=Owner())
     await log.settled()
-    runs = b"[[1,1,1,1000,0]]"
-    await log.log.call(lambda db: db.execute("UPDATE blocks SET runs = ?", (runs,)))
-    with pytest.raises(CorruptLogError):
-        await log.history.blocks_after(0)
-
-
-async def test_a_flipped_byte_in_the_oldest_retained_block_is_found_too(log: OpenLog) -> None:
-    stream = await log.admit()
-    for seq, reason in enumerate("abc", 1):
-        log.append(stream, seq, stored(reason), owner=Owner())
-        log.next_block()
-    await log.settled()
-
-    def drop_and_flip(db: sqlite3.Connection) -> None:
-        db.execute("DELETE FROM blocks WHERE position = 1")
-        [events] = db.execute("SELECT events FROM blocks WHERE position = 2").fetchone()
-        db.execute("UPDATE blocks SET events = ? WHERE position = 2", (events.replace(b'"b"', b'"d"'),))
-
-    await log.log.call(drop_and_flip)
-    with pytest.raises(CorruptLogError):
-        await log.history.blocks_after(0)
-
-
-@pytest.mark.parametrize("missing", [2, 3])
-async def test_a_block_that_is_missing_between_others_is_not_skipped_in_silence(
-    log: OpenLog, missing: int
-) -> None:
-    stream = await log.admit()
-    for seq, reason in enumerate("abcd", 1):
-        log.append(stream, seq, stored(reason), owner=Owner())
-        log.next_block()
-    await log.settled()
-    await log.log.call(lambda db: db.execute("DELETE FROM blocks WHERE position = ?", (missing,)))
-    with pytest.raises(CorruptLogError):
-        await log.history.blocks_after(0)
-    with pytest.raises(CorruptLogError):
-        await log.history.page_before(Filter(), 5, 10)
+    await log.close()
+    log = await open_log()
+    assert (log.log.heads()["aa", "e1"], log.log.heads()["bb", "e2"]) == (1, 1)
 
 
 async def test_heads_are_checkpointed_now_and_then(

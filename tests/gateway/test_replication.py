@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import shutil
+import sqlite3
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +16,7 @@ import pytest
 from tests.gateway.conftest import Owner, stop, stored
 from tests.support.relay_client import blocked, connect, connect_v1, new_key, sled_id_of
 
+from huskies import limits
 from huskies.gateway.appends import Append
 from huskies.gateway.server import Gateway
 from huskies.protocol.branches import first_wins
@@ -371,3 +374,42 @@ async def test_garbage_in_the_greeting_is_refused(
     assert said[-1]["type"] == "refused"
     assert said[-1]["reason"].startswith(reason)
     assert socket.close_code == 1008
+
+
+# --- repairing ---------------------------------------------------------------------------------------
+
+
+async def test_a_damaged_block_is_put_back_from_another_gateway_and_meanwhile_not_spread(
+    start_gateway: StartGateway,
+    http: Http,
+    eventually: Eventually,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(limits, "MEND_INTERVAL", 0.05)
+    one = await start_gateway(name="one")
+    other = await start_gateway(name="other", peers=[one.url])
+    for number in range(1, 5):
+        await push(one, f"{number}a", f"{number}b")
+    await eventually(same(one, other))
+    whole = await told(one, http)
+    for gateway in (one, other):
+        await stop(gateway)
+    with contextlib.closing(sqlite3.connect(tmp_path / "one" / "log.db")) as meddler, meddler:
+        meddler.execute(
+            "UPDATE blocks SET events = CAST(replace(events, '2a', '2x') AS BLOB) WHERE position = 3"
+        )
+    one = await start_gateway(name="one")
+    page = await http(f"{one.url}/gateway/events", limit=1_000)
+    assert reasons(page.body["events"]) == ["1a", "1b"]
+    page = await http(f"{one.url}/gateway/events", limit=1_000, after=page.body["next"])
+    assert page.body["gap"] == {"from": 3, "to": 4}
+    assert len(one.log.damaged) == 1
+    # One that holds nothing gets what comes before the damage, and nothing of what is damaged.
+    empty = await start_gateway(name="empty", peers=[one.url])
+    await eventually(lambda: empty.feed.head.position == 2)
+    await start_gateway(name="other", peers=[one.url])
+    await eventually(lambda: len(one.log.damaged) == 0)
+    assert await told(one, http) == whole
+    await eventually(same(one, empty))
+    assert reasons(await told(empty, http)) == reasons(whole)

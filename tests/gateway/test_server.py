@@ -18,7 +18,7 @@ from tests.support.relay_client import blocked, connect, new_epoch, new_key, pus
 from tests.support.sse_client import open_stream
 
 from huskies.config import GatewaySettings
-from huskies.errors import ConfigError, CorruptLogError, StoreError
+from huskies.errors import ConfigError, StoreError
 from huskies.gateway.server import Gateway
 from huskies.httpd import is_loopback
 
@@ -141,8 +141,8 @@ async def test_a_full_disk_ends_the_gateway_without_an_ack(
         await client.acked(2)
 
 
-async def test_a_damaged_log_that_start_must_read_is_told(
-    start_gateway: StartGateway, tmp_path: Path
+async def test_a_damaged_block_is_told_at_start_and_holds_nothing_up(
+    start_gateway: StartGateway, http: Http, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     gateway = await start_gateway()
     await push(gateway.url, "shop", blocked("one"))
@@ -150,8 +150,13 @@ async def test_a_damaged_log_that_start_must_read_is_told(
     await gateway.log.call(lambda db: db.execute("UPDATE blocks SET chain = 7 WHERE position = 1"))
     await stop(gateway)
     (tmp_path / "gw" / "views.db").unlink()
-    with pytest.raises(CorruptLogError, match="position 1"):
-        await start_gateway()
+    gateway = await start_gateway()
+    [said] = [record for record in caplog.records if "damaged at positions 1 to 1" in record.getMessage()]
+    assert said.levelname == "CRITICAL"
+    assert "huskies_log_damaged 1.0" in (await http(f"{gateway.url}/metrics")).body
+    page = (await http(f"{gateway.url}/gateway/events")).body
+    assert page["gap"] == {"from": 1, "to": 1}
+    assert [shown["event"]["reason"] for shown in page["events"]] == ["two"]
 
 
 # --- the index ---------------------------------------------------------------------------------------

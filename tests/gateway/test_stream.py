@@ -17,6 +17,7 @@ from tests.support.sse_client import open_stream
 from huskies import limits
 from huskies.config import GatewaySettings
 from huskies.gateway import cursors
+from huskies.gateway.history import Place
 from huskies.gateway.server import Gateway
 
 EVENTS = "/gateway/events"
@@ -336,16 +337,46 @@ async def test_a_damaged_block_is_never_served(
         damaged = events.replace(b"number 2", b"number 7")
         log.execute("UPDATE blocks SET events = ? WHERE position = 2", (damaged,))
         log.commit()
-    answer = await http(f"{gateway.url}{EVENTS}")
-    assert answer.status in {500, 503}
-    assert "damaged at position 2" in answer.body["error"]
+    page = (await http(f"{gateway.url}{EVENTS}")).body
+    assert (reasons(page["events"]), "gap" in page) == (["number 1"], False)
+    page = (await http(f"{gateway.url}{EVENTS}", after=page["next"])).body
+    assert (reasons(page["events"]), page["gap"]) == (["number 3"], {"from": 2, "to": 2})
+    page = (await http(f"{gateway.url}{EVENTS}", before="latest")).body
+    assert reasons(page["events"]) == ["number 3"]
+    page = (await http(f"{gateway.url}{EVENTS}", before=page["next"])).body
+    assert (reasons(page["events"]), page["gap"]) == (["number 1"], {"from": 2, "to": 2})
     async with open_stream(gateway.url, after="0") as reader:
-        blocks = []
-        while (block := await reader.next_block()) is not None:
-            blocks.append(block)
-    assert blocks[-1].event == "error"
-    assert "damaged" in blocks[-1].data["reason"]
-    assert "number 7" not in str(blocks)
+        assert reasons(await reader.take(1)) == ["number 1"]
+        told = await reader.next_event()
+        assert (told.event, told.data) == ("gap", {"from": 2, "to": 2})
+        last_id = reader.last_id
+        assert reasons(await reader.take(1)) == ["number 3"]
+        await push(gateway.url, "shop", blocked("number 4"))
+        assert reasons(await reader.take(1)) == ["number 4"]
+    # Who was told of the gap goes on behind it.
+    async with open_stream(gateway.url, last_event_id=last_id) as reader:
+        assert reasons(await reader.take(2)) == ["number 3", "number 4"]
+
+
+async def test_what_was_dropped_in_front_of_a_reader_is_told_in_mid_stream(
+    start_gateway: StartGateway, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gateway, _ = await truncated(start_gateway, tmp_path)
+    place = Place(2)
+
+    async def before_it_was_dropped(*_: object) -> Place:
+        return place
+
+    # As where the blocks went between finding the reader's place and reading on from it.
+    monkeypatch.setattr(gateway.history, "place", before_it_was_dropped)
+    async with open_stream(gateway.url, after=str(gateway.feed.head)) as reader:
+        told = await reader.next_event()
+        assert (told.event, told.data) == ("gap", {"from": 3, "to": 6})
+        last_id = reader.last_id
+        assert reasons(await reader.take(4)) == ["7", "8", "9", "10"]
+    monkeypatch.undo()
+    async with open_stream(gateway.url, last_event_id=last_id) as reader:
+        assert reasons(await reader.take(4)) == ["7", "8", "9", "10"]
 
 
 # --- readers that are slow or go ---------------------------------------------------------------------

@@ -7,9 +7,8 @@ import threading
 from pathlib import Path
 
 import pytest
-
-from tests.system.checker import check
-from tests.system.processes import Process, free_port, get, post, until, whole_log
+from faults.checker import check
+from faults.processes import Process, free_port, get, post, until, whole_log
 
 SLEDS = 3
 KILLS = 6

@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from tests.system.processes import Process, free_port, gateway_url, get, post, running, until, whole_log
-from tests.system.readers import StreamReader
+from faults.processes import Process, free_port, gateway_url, get, post, running, until, whole_log
+from faults.readers import StreamReader
 
 
 def make_project(directory: Path, story: str = "42_story_login", stage: str = "2_current") -> Path:
@@ -338,7 +337,7 @@ def test_what_cannot_be_used_is_one_clear_line_and_status_2(
         filled: dict[str, Any] = {"taken": taken, "tmp": tmp_path}
         process = Process(*(argument.format(**filled) for argument in arguments))
         status = process.popen.wait(20)
-        process._close()
+        process.close()
     assert status == 2, process.output
     errors = [line for line in process.lines if line.startswith("huskies: ")]
     assert len(errors) == 1, process.output
@@ -352,5 +351,5 @@ def test_a_second_sled_on_the_same_state_exits_with_status_2(tmp_path: Path) -> 
         first.find(r"http://127\.0\.0\.1:\d+")
         second = Process("sled", str(project), "--port", "0")
         assert second.popen.wait(20) == 2
-        second._close()
+        second.close()
         assert "Traceback" not in second.output

@@ -13,7 +13,7 @@ from huskies.cli.options import DIRECTORY, data_dir_option, examples
     "backup",
     short_help="Back a gateway up.",
     epilog=examples(
-        "huskies backup /backups/huskies-$(date +%F)",
+        "huskies backup /backups/huskies-2026-01-31",
         "huskies verify --data-dir /backups/huskies-2026-01-31",
         "huskies restore /backups/huskies-2026-01-31 --data-dir /srv/huskies",
     ),

@@ -118,7 +118,8 @@ class Follower:
             case "gap":
                 gap = _decode(message.data, Gap)
                 self._sink.warning(
-                    f"GAP: events {gap.first} to {gap.last} are no longer kept by the gateway and were missed"
+                    f"GAP: events {gap.first} to {gap.last} are kept no more, or damaged, at the gateway "
+                    "and were missed"
                 )
             case "error":
                 return _decode(message.data, Reason).reason

@@ -18,6 +18,7 @@ from huskies.events.model import EVENT_TYPES
 from huskies.events.names import is_project_name
 from huskies.gateway import cursors, metrics
 from huskies.gateway.admission import RefusedError
+from huskies.gateway.digests import DIGESTS_PATH, DigestsAnswer, all_digests, digest_at
 from huskies.gateway.history import Page, Place
 from huskies.gateway.openapi import document
 from huskies.gateway.selection import Filter
@@ -40,6 +41,7 @@ _STATIC: Final = {
     "/static/icon.svg": ("icon.svg", "image/svg+xml"),
     "/static/icon-attention.svg": ("icon-attention.svg", "image/svg+xml"),
 }
+_SEQ_MAX: Final = 2**53
 _PAGE_HEADERS: Final = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
@@ -62,6 +64,7 @@ class Api:
             web.get(wire.PUSH_PATH, self.push, allow_head=False),
             web.get(wire.EVENTS_PATH, self.events, allow_head=False),
             web.get(wire.PROJECTS_PATH, self.projects),
+            web.get(DIGESTS_PATH, self.digests, allow_head=False),
             web.get(PEERS_PATH, self.peers, allow_head=False),
             web.get("/healthz", self.healthz),
             web.get("/readyz", self.readyz),
@@ -113,9 +116,8 @@ class Api:
     async def peers(self, request: web.Request) -> web.StreamResponse:
         """`GET /gateway/peers`: how the other gateways stand, and where they connect."""
         if "Upgrade" not in request.headers:
-            return json_response(
-                {"gateway_id": self._gateway.peers.gateway_id, "peers": self._gateway.peers.states()}
-            )
+            peers = self._gateway.peers
+            return json_response({"gateway_id": peers.gateway_id, "peers": peers.states()})
         try:
             _refuse_foreign(request)
             self._gateway.peers.check(bearer(request))
@@ -194,10 +196,8 @@ class Api:
         if place.reset is not None:
             return error_response(409, place.reset)
         if before is not None:
-            page = await history.page_before(wanted, place.position, limit)
-            # Who has gone back to the end is told what lay before it.
-            return _page_response(page, (await history.beginning()).gap if page.next is None else None)
-        return _page_response(await history.page_after(wanted, place.position, limit), place.gap)
+            return _page_response(await history.page_before(wanted, place.position, limit))
+        return _page_response(await history.page_after(wanted, place.position, limit, place.gap))
 
     async def _place(self, text: str | None) -> Place | None:
         if text is None:
@@ -212,6 +212,22 @@ class Api:
         # The cursor tells a page that follows the stream which events this answer has seen.
         head = self._gateway.feed.head
         return json_response({"projects": self._gateway.project_views(), "cursor": str(head)})
+
+    async def digests(self, request: web.Request) -> web.Response:
+        """`GET /gateway/digests`: every sequence of the log, or one up to a seq."""
+        gateway = self._gateway
+        sled_id, epoch = request.query.get("sled_id"), request.query.get("epoch")
+        try:
+            seq = _number(request, "seq", 1, _SEQ_MAX)
+        except ValueError as error:
+            return error_response(422, str(error))
+        if sled_id is not None and epoch is not None:
+            found = await digest_at(gateway.log, (sled_id, epoch), seq)
+        elif sled_id is None and epoch is None and seq is None:
+            found = await all_digests(gateway.log)
+        else:
+            return error_response(422, "expected sled_id and epoch together, and seq only with them")
+        return json_response(DigestsAnswer(gateway.peers.gateway_id, gateway.log.log_id, found))
 
     # --- the rest ----------------------------------------------------------------------------------
 
@@ -229,6 +245,7 @@ class Api:
     async def metrics(self, request: web.Request) -> web.Response:
         """`GET /metrics`."""
         del request
+        self._gateway.metrics.damaged(len(self._gateway.log.damaged))
         body = self._gateway.metrics.render()
         return web.Response(body=body, headers={"Content-Type": metrics.CONTENT_TYPE})
 
@@ -270,10 +287,10 @@ def _offers_v2(request: web.Request) -> bool:
     return wire.SUBPROTOCOL in (name.strip() for name in offered.split(","))
 
 
-def _page_response(page: Page, gap: tuple[int, int] | None) -> web.Response:
+def _page_response(page: Page) -> web.Response:
     tail: dict[str, object] = {"next": None if page.next is None else str(page.next)}
-    if gap is not None:
-        tail["gap"] = {"from": gap[0], "to": gap[1]}
+    if page.gap is not None:
+        tail["gap"] = {"from": page.gap[0], "to": page.gap[1]}
     shown = b",".join(event.json for event in page.events)
     body = b'{"events":[%b],%b' % (shown, msgspec.json.encode(tail)[1:])
     return web.Response(body=body, content_type="application/json")

@@ -85,7 +85,8 @@ class Run(msgspec.Struct, array_like=True):
 class Block(msgspec.Struct):
     """Events at `position` … `position + count - 1`.
 
-    `before` is the log's checksum without this block, `chain` with it.
+    `before` is the log's checksum without this block, `chain` with it. `damage` says why what is stored there
+    is shown to no one; the block then has no events, and `count` is how many it had.
     """
 
     position: int
@@ -96,6 +97,7 @@ class Block(msgspec.Struct):
     events_json: bytes
     decoded: list[RelayedEvent] | None = None
     parts: list[msgspec.Raw] | None = None
+    damage: str | None = None
 
     @property
     def last_position(self) -> int:
@@ -116,6 +118,11 @@ class Block(msgspec.Struct):
         if self.parts is None:
             self.parts = _parts.decode(self.events_json)
         return self.parts
+
+
+def damaged_block(position: int, last_position: int, before: int, chain: int, damage: str) -> Block:
+    """What stands for a block whose events cannot be shown."""
+    return Block(position, last_position + 1 - position, before, chain, [], b"[]", [], [], damage)
 
 
 class Batch(msgspec.Struct):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 
 from huskies import limits
@@ -28,7 +28,7 @@ class Feed:
         self._starts: list[int] = []
         self._events = 0
         self._bytes = 0
-        self._waiting: dict[str | None, set[_Waiter]] = {}
+        self._waiting: dict[str | None, dict[_Waiter, None]] = {}
         self.closed = False
 
     @property
@@ -63,15 +63,15 @@ class Feed:
         A reader that has seen everything may go on from the position returned. After `seconds`, or
         when the feed closes, it is the head's.
         """
-        waiters = self._waiting.setdefault(project, set())
+        waiters = self._waiting.setdefault(project, {})
         waiter = _Waiter()
-        waiters.add(waiter)
+        waiters[waiter] = None
         try:
             with suppress(TimeoutError):
                 async with asyncio.timeout(seconds):
                     await waiter.woken.wait()
         finally:
-            waiters.discard(waiter)
+            waiters.pop(waiter, None)
             if not waiters:
                 self._waiting.pop(project, None)
         # An event may have come in the very turn in which the time ran out.
@@ -85,14 +85,14 @@ class Feed:
 
     def _wake(self, blocks: Sequence[Block], streams: Sequence[Stream | None]) -> None:
         touched = {
-            stream.project
+            stream.project: None
             for block in blocks
             for run in block.runs
             if (stream := streams[run.stream_id]) is not None
         }
         before = blocks[0].position - 1
         for project in (None, *touched):
-            _release(self._waiting.get(project, set()), before)
+            _release(self._waiting.get(project, {}), before)
 
     def _trim(self) -> None:
         drop = 0
@@ -118,7 +118,7 @@ class _Waiter:
         self.position: int | None = None
 
 
-def _release(waiters: set[_Waiter], position: int) -> None:
+def _release(waiters: Iterable[_Waiter], position: int) -> None:
     for waiter in waiters:
         if waiter.position is None:
             waiter.position = position

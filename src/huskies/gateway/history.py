@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import heapq
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import islice
+from functools import partial
+from itertools import groupby, islice
 from pathlib import Path
 from typing import Final, TypeVar
 
 import msgspec
 
 from huskies import limits
-from huskies.errors import CorruptLogError, StoreError
-from huskies.gateway import log_store
+from huskies.errors import StoreError
+from huskies.gateway import block_rows, log_store
 from huskies.gateway.blocks import Block, Run, Stream, decode_runs
 from huskies.gateway.cursors import Cursor
+from huskies.gateway.damage import Damage
 from huskies.gateway.index import Index, IndexReader, story_key
 from huskies.gateway.selection import Filter, Shown, select
 from huskies.storage.sqlite import open_reader
@@ -31,10 +34,14 @@ _SCAN_BLOCKS: Final = 20_000
 
 
 class Page(msgspec.Struct, frozen=True):
-    """Some events, and the cursor from which the next page goes on (None: there is no more)."""
+    """Some events, and the cursor from which the next page goes on (None: there is no more).
+
+    `gap`: positions that come before these events and cannot be shown, the lowest and the highest.
+    """
 
     events: list[Shown]
     next: Cursor | None
+    gap: tuple[int, int] | None = None
 
 
 class Place(msgspec.Struct, frozen=True):
@@ -49,11 +56,22 @@ class Place(msgspec.Struct, frozen=True):
     gap: tuple[int, int] | None = None
 
 
-def _runs(position: int, runs_json: bytes) -> list[Run]:
+def _readable(runs_json: bytes) -> list[Run]:
     try:
         return decode_runs(runs_json)
-    except msgspec.DecodeError as error:
-        raise CorruptLogError(position, f"its runs cannot be read: {error}") from None
+    except msgspec.DecodeError:
+        return []
+
+
+def _joined(gap: tuple[int, int] | None, block: Block) -> tuple[int, int] | None:
+    """The gap and a damaged block as one gap; None where something lies between them."""
+    if gap is None:
+        return block.position, block.last_position
+    if gap[1] + 1 == block.position:
+        return gap[0], block.last_position
+    if block.last_position + 1 == gap[0]:
+        return block.position, gap[1]
+    return None
 
 
 class _Readers(threading.local):
@@ -62,13 +80,21 @@ class _Readers(threading.local):
 
 
 class History:
-    """Reads the log at `log_path`; `streams` is the log's own list, which grows."""
+    """Reads the log at `log_path`; `streams` and `damage` are the log's own, which grow."""
 
-    def __init__(self, log_path: Path, log_id: str, index: Index, streams: Sequence[Stream | None]) -> None:
+    def __init__(
+        self,
+        log_path: Path,
+        log_id: str,
+        index: Index,
+        streams: Sequence[Stream | None],
+        damage: Damage | None = None,
+    ) -> None:
         self._log_path = log_path
         self._log_id = log_id
         self._index = index
         self._streams = streams
+        self._damage = Damage() if damage is None else damage
         self._readers = _Readers()
         self._opened: list[sqlite3.Connection | IndexReader] = []
         self._threads = ThreadPoolExecutor(_THREADS, "huskies-history")
@@ -82,12 +108,16 @@ class History:
         return await self._run(self._beginning)
 
     async def blocks_after(self, position: int, count: int = _CHUNK_EVENTS) -> list[Block]:
-        """Blocks with events beyond `position`, about `count` events of them."""
+        """Blocks with events beyond `position`, about `count` events of them.
+
+        Those that are damaged come without their events. What is no longer retained is not there: then the
+        first begins later than asked for.
+        """
 
         def read() -> list[Block]:
             blocks: list[Block] = []
             events = 0
-            for block in log_store.blocks_after(self._log(), position):
+            for block in self._after(position):
                 block.events()
                 blocks.append(block)
                 events += block.count
@@ -110,9 +140,10 @@ class History:
             blocks: list[Block] = []
             events, reached = 0, position
             for start, runs_json in islice(log_store.runs_after(self._log(), position), _SCAN_BLOCKS):
-                runs = _runs(start, runs_json)
-                reached = start + sum(run.count for run in runs) - 1
-                if lacks(runs) and (block := log_store.block_at(self._log(), start)) is not None:
+                runs = _readable(runs_json)
+                # A damaged block is passed over; whoever reads it notes it as damaged.
+                reached = start + max(1, sum(run.count for run in runs)) - 1
+                if (not runs or lacks(runs)) and (block := self._at(start)) is not None:
                     blocks.append(block)
                     events += block.count
                 if events >= count:
@@ -121,31 +152,39 @@ class History:
 
         return await self._run(read)
 
-    async def page_after(self, wanted: Filter, position: int, limit: int) -> Page:
-        """The first `limit` wanted events beyond `position`."""
-        return await self._run(
-            lambda: self._page(
-                self._candidates_after(wanted, position),
-                limit,
-                lambda block: select(block, self._streams, self._log_id, wanted, position),
-                oldest_first=True,
-            )
-        )
+    async def page_after(
+        self, wanted: Filter, position: int, limit: int, gap: tuple[int, int] | None = None
+    ) -> Page:
+        """The first `limit` wanted events beyond `position`; `gap` is what is missing up to there."""
+
+        def read() -> Page:
+            at = max(position, log_store.first_position(self._log()) - 1)
+            missing = gap if at == position else (position + 1 if gap is None else gap[0], at)
+            blocks = self._candidates_after(wanted, at)
+            return self._page(blocks, limit, partial(self._select, wanted, at), missing)
+
+        return await self._run_at_once(read)
 
     async def page_before(self, wanted: Filter, position: int, limit: int) -> Page:
         """The last `limit` wanted events before `position`, newest first."""
 
         def shown(block: Block) -> Iterator[Shown]:
-            found = [
-                event
-                for event in select(block, self._streams, self._log_id, wanted)
-                if event.position < position
-            ]
-            return reversed(found)
+            found = self._select(wanted, 0, block)
+            return reversed([event for event in found if event.position < position])
 
-        return await self._run(
-            lambda: self._page(self._candidates_before(wanted, position), limit, shown, oldest_first=False)
-        )
+        def read() -> Page:
+            page = self._page(
+                self._candidates_before(wanted, position), limit, shown, None, newest_first=True
+            )
+            first = log_store.first_position(self._log())
+            if page.next is not None or first == 1:
+                return page
+            # Who has gone back to the end is told what lay before it.
+            if page.gap is None or page.gap[0] == first:
+                return Page(page.events, None, (1, first - 1 if page.gap is None else page.gap[1]))
+            return Page(page.events, self._cursor(first), page.gap)
+
+        return await self._run_at_once(read)
 
     def close(self) -> None:
         """Wait for reads under way and close."""
@@ -178,23 +217,36 @@ class History:
         candidates: Iterator[Block],
         limit: int,
         shown: Callable[[Block], Iterator[Shown]],
+        gap: tuple[int, int] | None,
         *,
-        oldest_first: bool,
+        newest_first: bool = False,
     ) -> Page:
         found: list[Shown] = []
         looked_at = 0
         last: Block | None = None
         for block in candidates:
+            wider = gap if block.damage is None else _joined(gap, block)
+            # A gap stands before the events of a page: another one begins the next page.
+            ends = block.damage is not None and (bool(found) or wider is None)
+            if ends:
+                at = block.last_position + 1 if newest_first else block.position - 1
+                return Page(found, self._cursor(at), gap)
             if last is not None and looked_at >= limits.SCAN_EVENTS_MAX:
-                at = last.last_position if oldest_first else last.position
-                return Page(found, Cursor(self._log_id, at, last.chain))
+                return Page(found, self._cursor(last.position if newest_first else last.last_position), gap)
+            gap = wider
             for event in shown(block):
                 if len(found) == limit:
-                    return Page(found, found[-1].cursor)
+                    return Page(found, found[-1].cursor, gap)
                 found.append(event)
             looked_at += block.count
             last = block
-        return Page(found, None)
+        return Page(found, None, gap)
+
+    def _select(self, wanted: Filter, after: int, block: Block) -> Iterator[Shown]:
+        return select(block, self._streams, self._log_id, wanted, after)
+
+    def _cursor(self, position: int) -> Cursor:
+        return Cursor(self._log_id, position, log_store.chain_at(self._log(), position) or 0)
 
     def _keys(self, wanted: Filter) -> list[int] | None:
         if wanted.project is not None:
@@ -208,33 +260,56 @@ class History:
         keys = self._keys(wanted)
         if keys is not None:
             # The block that holds the first event beyond `position` may begin before it.
-            start = next((b.position for b in log_store.blocks_after(self._log(), position)), position + 1)
+            start = next((block.position for block in self._after(position)), position + 1)
             known_to = self._index_reader().position()
-            while positions := self._index_reader().after(keys, start):
-                # The index may have grown since; what is beyond `known_to` is read from the log below.
-                yield from self._blocks_at([found for found in positions if found <= known_to])
-                start = positions[-1] + 1
+            damaged = [each.position for each in self._damage.within(start, known_to)]
+            indexed = self._indexed_after(keys, start, known_to)
+            for at, _ in groupby(heapq.merge(indexed, damaged)):
+                found = self._at(at)
+                if found is not None:
+                    yield found
             position = max(position, known_to)
-        yield from log_store.blocks_after(self._log(), position)
+        yield from self._after(position)
+
+    def _indexed_after(self, keys: Sequence[int], start: int, known_to: int) -> Iterator[int]:
+        while positions := self._index_reader().after(keys, start):
+            # The index may have grown since; what is beyond `known_to` is read from the log.
+            yield from (found for found in positions if found <= known_to)
+            start = positions[-1] + 1
 
     def _candidates_before(self, wanted: Filter, position: int) -> Iterator[Block]:
         keys = self._keys(wanted)
         known_to = 0 if keys is None else self._index_reader().position()
-        for block in log_store.blocks_before(self._log(), position):
+        blocks = block_rows.blocks_before(self._log(), position)
+        for block in self._damage.watch(blocks, self._log()):
             if block.last_position <= known_to:
                 break
             yield block
         if keys is not None:
             end = min(position, known_to + 1)
-            while positions := self._index_reader().before(keys, end):
-                yield from self._blocks_at(positions)
-                end = positions[-1]
+            damaged = [each.position for each in reversed(self._damage.within(0, end - 1))]
+            for at, _ in groupby(heapq.merge(self._indexed_before(keys, end), damaged, reverse=True)):
+                found = self._at(at)
+                if found is not None:
+                    yield found
 
-    def _blocks_at(self, positions: list[int]) -> Iterator[Block]:
-        for position in positions:
-            block = log_store.block_at(self._log(), position)
-            if block is not None:
-                yield block
+    def _indexed_before(self, keys: Sequence[int], end: int) -> Iterator[int]:
+        while positions := self._index_reader().before(keys, end):
+            yield from positions
+            end = positions[-1]
+
+    def _after(self, position: int) -> Iterator[Block]:
+        return self._damage.watch(block_rows.blocks_after(self._log(), position), self._log())
+
+    def _at(self, position: int) -> Block | None:
+        """The block that begins there, without its events where it is damaged."""
+        known = self._damage.at(position)
+        if known is not None:
+            return known.as_block()
+        block = block_rows.block_at(self._log(), position)
+        if block is not None and block.damage is not None:
+            self._damage.note(block, self._log())
+        return block
 
     def _log(self) -> sqlite3.Connection:
         if self._readers.log is None:
@@ -247,6 +322,18 @@ class History:
             self._readers.index = IndexReader(self._index)
             self._opened.append(self._readers.index)
         return self._readers.index
+
+    async def _run_at_once(self, read: Callable[[], _T]) -> _T:
+        """Run with the log as it is at one moment, whatever is dropped meanwhile."""
+
+        def in_snapshot() -> _T:
+            self._log().execute("BEGIN")
+            try:
+                return read()
+            finally:
+                self._log().execute("COMMIT")
+
+        return await self._run(in_snapshot)
 
     async def _run(self, read: Callable[[], _T]) -> _T:
         try:

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Final
@@ -35,6 +37,7 @@ _SEGMENT: Final = 1_000_000
 _CACHE_KIB: Final = 65_536
 _CHECKPOINT_PAGES: Final = 16_000
 _CHUNK: Final = 1_000
+_FORGET_ROWS: Final = 5_000
 
 
 class IndexRows(msgspec.Struct):
@@ -95,6 +98,8 @@ class Index:
         self._writer.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
         row = self._writer.execute("SELECT value FROM meta WHERE key = 'position'").fetchone()
         self.position = 0 if row is None else int(row[0])
+        # One transaction at a time, whichever thread it comes from.
+        self._lock = threading.Lock()
 
     def chain(self) -> int:
         """The log's checksum at `position` when it was indexed."""
@@ -103,16 +108,62 @@ class Index:
 
     def write(self, rows: IndexRows, fleet: bytes | None = None) -> None:
         """Add rows and note how far the log is indexed, in one transaction."""
+        with self._transaction():
+            self._insert(rows)
+            self._set("position", rows.position)
+            self._set("chain", rows.chain)
+            if fleet is not None:
+                self._insert_fleet(fleet)
+        self.position = rows.position
+
+    def add(self, rows: IndexRows) -> None:
+        """Add rows of a block that lies behind how far the log is indexed: it was damaged then."""
+        with self._transaction():
+            self._insert(rows)
+
+    def forget(self, first_position: int, dropped: Mapping[int, int]) -> None:
+        """Remove what the log retains no more, before `first_position`; `dropped` says it by stream, in seqs.
+
+        A segment goes as a whole: its rows are not in the order of their positions.
+        """
+        with self._transaction():
+            self._writer.executemany(
+                "DELETE FROM by_stream WHERE stream_id = ? AND first_seq <= ? AND last_seq <= ?",
+                [(stream_id, seq, seq) for stream_id, seq in dropped.items()],
+            )
+        segments = self._segments_before(first_position // _SEGMENT)
+        for segment in segments:
+            while self._forget_some(segment):
+                pass
+
+    def _segments_before(self, segment: int) -> range:
+        row = self._writer.execute("SELECT min(segment) FROM by_key").fetchone()
+        return range(segment if row[0] is None else min(row[0], segment), segment)
+
+    def _forget_some(self, segment: int) -> int:
+        with self._transaction():
+            return self._writer.execute(
+                "DELETE FROM by_key WHERE segment = ?1 AND key <= coalesce((SELECT key FROM by_key "
+                "WHERE segment = ?1 ORDER BY key LIMIT 1 OFFSET ?2), 9223372036854775807)",
+                (segment, _FORGET_ROWS),
+            ).rowcount
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        with self._lock:
+            self._writer.execute("BEGIN")
+            try:
+                yield
+            except BaseException:
+                if self._writer.in_transaction:
+                    self._writer.execute("ROLLBACK")
+                raise
+            self._writer.execute("COMMIT")
+
+    def _insert(self, rows: IndexRows) -> None:
         connection = self._writer
-        connection.execute("BEGIN")
         connection.executemany("INSERT OR IGNORE INTO by_key VALUES (?, ?, ?)", sorted(rows.by_key))
         connection.executemany("INSERT OR REPLACE INTO by_stream VALUES (?, ?, ?, ?)", rows.by_stream)
-        self._set("position", rows.position)
-        self._set("chain", rows.chain)
-        if fleet is not None:
-            self.write_fleet(fleet)
-        connection.execute("COMMIT")
-        self.position = rows.position
 
     def clear(self) -> None:
         """Forget everything: it is made again from the log."""
@@ -123,6 +174,10 @@ class Index:
 
     def write_fleet(self, fleet: bytes) -> None:
         """Keep the fleet as it stands, so that start-up need not fold the whole log."""
+        with self._transaction():
+            self._insert_fleet(fleet)
+
+    def _insert_fleet(self, fleet: bytes) -> None:
         self._writer.execute("INSERT OR REPLACE INTO fleet VALUES (1, ?)", (fleet,))
 
     def read_fleet(self) -> Fleet:
@@ -142,7 +197,8 @@ class Index:
 
     def close(self) -> None:
         """Close the writing connection."""
-        self._writer.close()
+        with self._lock:
+            self._writer.close()
 
 
 class IndexReader:

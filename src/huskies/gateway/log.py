@@ -38,7 +38,7 @@ from huskies.gateway.blocks import Batch, Block, Run, Stream, extend_digest, pac
 from huskies.gateway.damage import Damage, DamagedRange, describe
 from huskies.gateway.stream_reader import Lookup, StreamReader
 from huskies.gateway.streams import Streams
-from huskies.gateway.tail import read_tail, unreadable
+from huskies.gateway.tail import check_wal, read_tail, unreadable
 from huskies.protocol import peer_wire
 from huskies.protocol.branches import first_wins
 from huskies.protocol.contiguity import Gap, Split, judge
@@ -90,6 +90,7 @@ class Log:
     ) -> None:
         self.path = directory / log_store.FILE_NAME
         self._loop = asyncio.get_running_loop()
+        check_wal(self.path)
         self._connection = open_writer(self.path, log_store.SCHEMA, log_store.VERSION, shrinks=True)
         self.damaged = Damage(self._keep_damage)
         # Called in the event loop with each damaged block that was repaired.
@@ -196,6 +197,12 @@ class Log:
             self.sequences.adopt_base(connection, live, seq, digest)
 
         await self.call(run)
+
+    async def held(self, origin: Origin, first_seq: int, last_seq: int) -> dict[int, RelayedEvent]:
+        """What the log holds of these, by seq."""
+        # It reads whole runs.
+        found = await self.call(lambda _: self._reader.events(origin, first_seq, last_seq))
+        return {seq: event for seq, event in found.items() if first_seq <= seq <= last_seq}
 
     async def digest(self, origin: Origin, seq: int) -> int | None:
         """The digest of a sequence up to `seq`; None where the log does not retain that."""

@@ -1,4 +1,4 @@
-"""The log's file: its schema, and how blocks and streams are read from it."""
+"""The log's file: its schema, and what it says about itself; `block_rows` reads its blocks."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from typing import Final
 
 import msgspec
 
-from huskies.errors import CorruptLogError
-from huskies.gateway.blocks import Block, Stream, checksum, decode_runs
+from huskies.gateway.blocks import Block, Stream
 
 FILE_NAME: Final = "log.db"
 VERSION: Final = 1
@@ -30,6 +29,13 @@ CREATE TABLE snapshots (project TEXT PRIMARY KEY, stream_id INTEGER NOT NULL, se
                        WITHOUT ROWID;
 CREATE TABLE quarantine (id INTEGER PRIMARY KEY, stream_id INTEGER NOT NULL, first_seq INTEGER NOT NULL,
                          received_ms INTEGER NOT NULL, events BLOB NOT NULL)
+"""
+# Came later; logs that lack them get them when they are opened.
+ADDED: Final = """
+CREATE TABLE IF NOT EXISTS dropped (day INTEGER PRIMARY KEY, last_position INTEGER NOT NULL,
+                                    events INTEGER NOT NULL, bytes INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS damaged (position INTEGER PRIMARY KEY, last_position INTEGER NOT NULL,
+                                    problem TEXT NOT NULL, missing BLOB NOT NULL)
 """
 
 
@@ -64,23 +70,19 @@ def log_id(connection: sqlite3.Connection) -> str:
 
 
 def read_streams(connection: sqlite3.Connection) -> list[Stream | None]:
-    """All streams, indexed by id (ids begin at 1), with the newest seq that each holds and its digest.
-
-    The rows' `last_seq` are as of the last checkpoint; the runs of the blocks since then are added.
-    """
+    """All streams, indexed by id (ids begin at 1), as of the last checkpoint of the heads."""
     streams: list[Stream | None] = [None]
     columns = ", ".join(Stream.__struct_fields__)
     for row in connection.execute(f"SELECT {columns} FROM streams ORDER BY id"):  # noqa: S608 - constant
         stream = msgspec.convert(dict(zip(Stream.__struct_fields__, row, strict=True)), Stream, strict=False)
         streams.extend([None] * (stream.id + 1 - len(streams)))
         streams[stream.id] = stream
-    since = read_meta(connection, "heads_position") or 0
-    for (runs_json,) in connection.execute("SELECT runs FROM blocks WHERE position > ?", (since,)):
-        for run in decode_runs(runs_json):
-            known = streams[run.stream_id]
-            assert known is not None  # noqa: S101 - streams are committed before their first run
-            known.last_seq, known.digest = run.last_seq, run.digest
     return streams
+
+
+def heads_position(connection: sqlite3.Connection) -> int:
+    """The position as of which `read_streams` has the streams."""
+    return int(read_meta(connection, "heads_position") or 0)
 
 
 def write_heads(connection: sqlite3.Connection, streams: list[Stream], position: int) -> None:
@@ -112,62 +114,15 @@ def chain_at(connection: sqlite3.Connection, position: int) -> int | None:
         "SELECT position + count, chain FROM blocks WHERE position <= ? ORDER BY position DESC LIMIT 1",
         (position,),
     ).fetchone()
-    return row[1] if row is not None and position < row[0] else None
-
-
-_COLUMNS = "position, count, before, chain, runs, events"
-
-
-def blocks_after(connection: sqlite3.Connection, position: int) -> Iterator[Block]:
-    """The blocks that hold events beyond `position`, oldest first; raises `CorruptLogError`."""
-    row = connection.execute(
-        "SELECT position FROM blocks WHERE position <= ? ORDER BY position DESC LIMIT 1", (position + 1,)
+    if row is None:
+        return None
+    # The next block says it too, and may be sound where this one is not.
+    following = connection.execute(
+        "SELECT before FROM blocks WHERE position > ? ORDER BY position LIMIT 1", (position,)
     ).fetchone()
-    start = position + 1 if row is None else row[0]
-    # What lies before the oldest retained block was dropped; nothing else may be missing.
-    next_position = max(start, first_position(connection))
-    earlier: Block | None = None
-    for found in connection.execute(
-        f"SELECT {_COLUMNS} FROM blocks WHERE position >= ? ORDER BY position",  # noqa: S608 - constant
-        (start,),
-    ):
-        block = _block(found)
-        if block.position != next_position:
-            raise CorruptLogError(next_position, f"nothing is there before {block.position}")
-        _check_chain(earlier, block)
-        next_position, earlier = block.last_position + 1, block
-        if block.last_position > position:
-            yield block
-
-
-def blocks_before(connection: sqlite3.Connection, position: int) -> Iterator[Block]:
-    """The blocks that hold events before `position`, newest first; raises `CorruptLogError`."""
-    later: Block | None = None
-    for found in connection.execute(
-        f"SELECT {_COLUMNS} FROM blocks WHERE position < ? ORDER BY position DESC",  # noqa: S608 - constant
-        (position,),
-    ):
-        block = _block(found)
-        if later is not None:
-            if block.last_position + 1 != later.position:
-                raise CorruptLogError(block.last_position + 1, f"nothing is there before {later.position}")
-            _check_chain(block, later)
-        later = block
-        yield block
-
-
-def _check_chain(earlier: Block | None, later: Block) -> None:
-    if earlier is not None and later.before != earlier.chain:
-        raise CorruptLogError(later.position, "it does not continue the block before it")
-
-
-def block_at(connection: sqlite3.Connection, position: int) -> Block | None:
-    """The block that begins at `position`; raises `CorruptLogError`."""
-    found = connection.execute(
-        f"SELECT {_COLUMNS} FROM blocks WHERE position = ?",  # noqa: S608 - constant
-        (position,),
-    ).fetchone()
-    return None if found is None else _block(found)
+    if following is not None:
+        return int(following[0])
+    return int(row[1]) if position < row[0] else None
 
 
 def runs_after(connection: sqlite3.Connection, position: int) -> Iterator[tuple[int, bytes]]:
@@ -175,11 +130,3 @@ def runs_after(connection: sqlite3.Connection, position: int) -> Iterator[tuple[
     yield from connection.execute(
         "SELECT position, runs FROM blocks WHERE position > ? ORDER BY position", (position,)
     )
-
-
-def _block(row: tuple[int, int, int, int, bytes, bytes]) -> Block:
-    position, count, before, chain, runs_json, events_json = row
-    found = checksum(before, runs_json, events_json)
-    if found != chain:
-        raise CorruptLogError(position, f"its checksum is {found:08x} and should be {chain:08x}")
-    return Block(position, count, before, chain, decode_runs(runs_json), events_json)

@@ -36,6 +36,15 @@ class Metrics:
         self._index_position = Gauge(
             "huskies_index_position", "How far the log is indexed.", registry=self._registry
         )
+        self._first_position = Gauge(
+            "huskies_log_first_position", "The oldest event that is retained.", registry=self._registry
+        )
+        self._bytes = Gauge("huskies_log_bytes", "How much of log.db is in use.", registry=self._registry)
+        self._damaged = Gauge(
+            "huskies_log_damaged",
+            "Damaged blocks, whose events are shown to no one.",
+            registry=self._registry,
+        )
         self._batch = Histogram(
             "huskies_commit_events",
             "Events in one commit.",
@@ -62,6 +71,15 @@ class Metrics:
     def indexed(self, position: int) -> None:
         """The log is indexed up to `position`."""
         self._index_position.set(position)
+
+    def retained(self, first_position: int, size: int) -> None:
+        """The log begins at this position and takes so many bytes."""
+        self._first_position.set(first_position)
+        self._bytes.set(size)
+
+    def damaged(self, blocks: int) -> None:
+        """So many blocks are known to be damaged."""
+        self._damaged.set(blocks)
 
     def connections(self, version: str, change: int) -> None:
         """A sled connected (1) or disconnected (-1)."""

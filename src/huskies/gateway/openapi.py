@@ -11,7 +11,10 @@ from msgspec import Meta
 from huskies import __version__, limits
 from huskies.events.model import EVENT_TYPES, RelayedEvent
 from huskies.gateway.boards import ProjectView
+from huskies.gateway.digests import DIGESTS_PATH, DigestsAnswer
+from huskies.gateway.peers import PeerState
 from huskies.protocol import wire
+from huskies.protocol.peer_wire import PEERS_PATH
 
 
 class GatewayStatusEvent(msgspec.Struct):
@@ -28,7 +31,7 @@ class GatewayStatusEvent(msgspec.Struct):
 
 
 class Gap(msgspec.Struct):
-    """Positions that were asked for and are no longer retained."""
+    """Positions that come before the page's events and are no longer retained, or damaged."""
 
     from_: int = msgspec.field(name="from")
     to: int
@@ -47,6 +50,16 @@ class ProjectsAnswer(msgspec.Struct):
 
     projects: list[ProjectView]
     cursor: str
+
+
+class PeersAnswer(msgspec.Struct):
+    """This gateway's id, and how those that it replicates with stand.
+
+    As a WebSocket (`huskies.peer.v1`) this is where other gateways connect, with the peer token as bearer.
+    """
+
+    gateway_id: str
+    peers: list[PeerState]
 
 
 class TokenAnswer(msgspec.Struct):
@@ -68,7 +81,16 @@ class StatusAnswer(msgspec.Struct):
     status: str
 
 
-_TYPES: Final = (GatewayStatusEvent, EventsPage, ProjectsAnswer, TokenAnswer, ErrorAnswer, StatusAnswer)
+_TYPES: Final = (
+    GatewayStatusEvent,
+    EventsPage,
+    ProjectsAnswer,
+    PeersAnswer,
+    DigestsAnswer,
+    TokenAnswer,
+    ErrorAnswer,
+    StatusAnswer,
+)
 _ERRORS: Final = {
     "401": "The sled token or join token is missing, unknown, used or expired.",
     "403": "The project is not allowed, or the request comes from a page of another origin.",
@@ -95,6 +117,10 @@ def document() -> dict[str, Any]:
             wire.PUSH_PATH: {"get": _push()},
             wire.EVENTS_PATH: {"get": _events()},
             wire.PROJECTS_PATH: {"get": _operation("projects", "Every project.", "ProjectsAnswer")},
+            PEERS_PATH: {
+                "get": _operation("peers", "The gateways that this one replicates with.", "PeersAnswer")
+            },
+            DIGESTS_PATH: {"get": _digests()},
             "/healthz": {"get": _operation("health", "Whether the process is alive.", "StatusAnswer")},
             "/readyz": {"get": _ready()},
             "/metrics": {"get": _text("metrics", "Prometheus metrics.", "text/plain")},
@@ -178,6 +204,16 @@ def _events() -> dict[str, Any]:
         _query("since", whole),
         _query("until", whole),
         {"name": "Last-Event-ID", "in": "header", "schema": {"type": "string"}},
+    ]
+    return operation
+
+
+def _digests() -> dict[str, Any]:
+    operation = _operation("digests", "Digests of the log's sequences.", "DigestsAnswer", "422")
+    operation["parameters"] = [
+        _query("sled_id", {"type": "string", "description": "Only this sequence; with `epoch`."}),
+        _query("epoch", {"type": "string"}),
+        _query("seq", {"type": "integer", "minimum": 1, "description": "Up to here, not to its newest."}),
     ]
     return operation
 

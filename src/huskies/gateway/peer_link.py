@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 import aiohttp
 
 from huskies import limits
-from huskies.errors import CorruptLogError
+from huskies.events.model import RelayedEvent
 from huskies.gateway.appends import Append, Claim, Diverged, Lost
 from huskies.gateway.blocks import Block, Run, Stream
 from huskies.gateway.board_store import Board
@@ -28,7 +28,9 @@ from huskies.protocol.peer import (
     PeerEffect,
     PeerSession,
     SendAgain,
+    SendFetched,
     TakeBoard,
+    TakeFetched,
     TakePresence,
     TakeRuns,
 )
@@ -81,6 +83,7 @@ class PeerLink:
         # Events up to here were recorded before this connection began: what comes of them is history.
         self._replayed: dict[int, int] = {}
         self._settling: set[Origin] = set()
+        self._fetches: dict[tuple[Origin, int], asyncio.Future[list[RelayedEvent]]] = {}
         self._frames: deque[list[int]] = deque()
         # The ends of the runs in each frame that is not acknowledged.
         self._sent: deque[tuple[int, dict[Origin, int]]] = deque()
@@ -170,6 +173,8 @@ class PeerLink:
                 await self._peers.log.adopt_base(self._incoming[base.number], base.seq, base.digest)
             case TakeBoard(board):
                 await self._take_board(board)
+            case SendFetched(fetch):
+                await self._send_fetched(fetch)
             case _:
                 self._carry_out_now([effect])
 
@@ -190,6 +195,8 @@ class PeerLink:
                     self._send_again(number)
                 case TakePresence(presence):
                     self._peers.take_presence(presence, self)
+                case TakeFetched(fetched):
+                    self._take_fetched(fetched)
                 case _:
                     raise AssertionError("this effect waits; see _carry_out")
         self._wake.set()
@@ -267,6 +274,39 @@ class PeerLink:
         # Behind the events that came before it.
         await self._peers.log.call(lambda _: None)
         self._peers.boards.merge(Board(stream, board.seq, board.received_ms, board.stories))
+
+    # --- repairing ---------------------------------------------------------------------------------
+
+    async def fetch(self, origin: Origin, first_seq: int, last_seq: int) -> list[RelayedEvent]:
+        """These events, as the other gateway holds them; none where it does not hold all, or does not say."""
+        sled_id, epoch = origin
+        asked = self._fetches.setdefault((origin, first_seq), asyncio.get_running_loop().create_future())
+        frame = wire.Fetch(sled_id=sled_id, epoch=epoch, first_seq=first_seq, last_seq=last_seq)
+        self._carry_out_now([Send(wire.encode(frame))])
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(limits.FETCH_LIMIT):
+                return await asyncio.shield(asked)
+        return []
+
+    def rescan(self) -> None:
+        """Something that could not be sent may be there now: look through the log again."""
+        self._position = 0
+
+    def _take_fetched(self, fetched: wire.Fetched) -> None:
+        origin = fetched.sled_id.lower(), fetched.epoch
+        asked = self._fetches.pop((origin, fetched.first_seq), None)
+        if asked is not None and not asked.done():
+            asked.set_result(fetched.events)
+
+    async def _send_fetched(self, fetch: wire.Fetch) -> None:
+        origin = fetch.sled_id.lower(), fetch.epoch
+        held = await self._peers.log.held(origin, fetch.first_seq, fetch.last_seq)
+        whole = len(held) == fetch.last_seq + 1 - fetch.first_seq
+        events = [held[seq] for seq in sorted(held)] if whole else []
+        frame = wire.Fetched(
+            sled_id=fetch.sled_id, epoch=fetch.epoch, first_seq=fetch.first_seq, events=events
+        )
+        self._carry_out_now([Send(wire.encode(frame))])
 
     # --- AppendOwner -------------------------------------------------------------------------------
 
@@ -349,7 +389,7 @@ class PeerLink:
             position = self._position
             blocks = peers.feed.recent(position)
             if blocks is None:
-                blocks, reached = await self._read_log(position)
+                blocks, reached = await peers.history.blocks_lacking(position, self._lacks, _CHUNK_EVENTS)
             elif blocks:
                 reached = blocks[-1].last_position
             else:
@@ -361,21 +401,14 @@ class PeerLink:
                 self._send_blocks(blocks)
             await asyncio.sleep(0)
 
-    async def _read_log(self, position: int) -> tuple[list[Block], int]:
-        try:
-            return await self._peers.history.blocks_lacking(position, self._lacks, _CHUNK_EVENTS)
-        except CorruptLogError as error:
-            # Nothing damaged is spread; what follows goes on once it is repaired.
-            _log.error("nothing is sent to another gateway from a damaged block on: %s", error)
-            await asyncio.sleep(_TICK)
-            return [], position
-
     def _lacks(self, runs: Sequence[Run]) -> bool:
         streams = self._peers.log.streams
+        # What is damaged may name a stream that there is not.
         return any(
-            stream is not None and self._out.lacks(run, stream)
+            0 < run.stream_id < len(streams)
+            and (stream := streams[run.stream_id]) is not None
+            and self._out.lacks(run, stream)
             for run in runs
-            for stream in (streams[run.stream_id],)
         )
 
     def _send_blocks(self, blocks: Sequence[Block]) -> None:

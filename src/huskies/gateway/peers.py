@@ -6,8 +6,8 @@ import asyncio
 import hmac
 import logging
 import secrets
-from collections.abc import Callable, Sequence
-from typing import Final
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, Final
 
 import aiohttp
 import msgspec
@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from huskies import limits
 from huskies.config import PeersEntry
+from huskies.events.model import RelayedEvent
 from huskies.gateway.admission import RefusedError
 from huskies.gateway.board_store import BoardStore
 from huskies.gateway.feed import Feed
@@ -90,22 +91,21 @@ class Peers:
         self._present = present
         self._now_ms = now_ms
         self._dialed = [Dialed(url) for url in urls]
-        self._tasks: list[asyncio.Task[None]] = []
         self._stopping = False
 
-    def start(self) -> None:
-        """Begin to dial."""
-        self._tasks = [asyncio.create_task(self._keep(dialed)) for dialed in self._dialed]
-        self._tasks.append(asyncio.create_task(self._say_presence()))
+    def start(self, spawn: Callable[[Coroutine[Any, Any, None]], None]) -> None:
+        """Begin to dial, and what else goes on for as long as the gateway runs."""
+        self.log.on_repaired.append(lambda _: self._rescan())
+        for work in (*map(self._keep, self._dialed), self._say_presence(), self._mend()):
+            spawn(work)
 
     async def stop(self) -> None:
         """End all connections."""
         self._stopping = True
-        for link in list(self._serving):
+        links = list(self._serving)
+        for link in links:
             link.end(DRAINING, "the gateway is stopping", CLOSE_GOING_AWAY)
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*(link.ended.wait() for link in links))
 
     def check(self, token: str | None) -> None:
         """Whether who presents this token may connect; raises `RefusedError`."""
@@ -219,6 +219,35 @@ class Peers:
                 for link in self._serving:
                     link.say_presence(said)
 
+    # --- repairing ---------------------------------------------------------------------------------
+
+    async def _mend(self) -> None:
+        """Put damaged blocks back from what other gateways hold, as soon as one does."""
+        while True:
+            await asyncio.sleep(limits.MEND_INTERVAL)
+            for damaged in self.log.damaged.ranges():
+                for link in [link for link in self._links.values() if link.open]:
+                    if await self._mend_from(link, damaged.position):
+                        break
+
+    async def _mend_from(self, link: PeerLink, position: int) -> bool:
+        damaged = await self.log.damaged_block(position)
+        if damaged is None or not damaged.runs:
+            return False
+        events: list[RelayedEvent] = []
+        for run in damaged.runs:
+            stream = self.log.streams[run.stream_id]
+            assert stream is not None  # noqa: S101 - runs that name no stream are not taken for plausible
+            fetched = await link.fetch(stream.origin, run.first_seq, run.last_seq)
+            if len(fetched) != run.count:
+                return False
+            events += fetched
+        return await self.log.repair(position, damaged.runs, events) is None
+
+    def _rescan(self) -> None:
+        for link in self._serving:
+            link.rescan()
+
     def _own_presence(self, present: list[wire.Present]) -> wire.Presence:
         return wire.Presence(gateway_id=self.gateway_id, version=self._now_ms(), present=present)
 
@@ -231,7 +260,7 @@ class Peers:
         async with aiohttp.ClientSession(
             timeout=aiohttp.ClientTimeout(total=None), cookie_jar=aiohttp.DummyCookieJar()
         ) as client:
-            while True:
+            while not self._stopping:
                 reason, accepted = await self._attempt(client, dialed)
                 if accepted:
                     backoff.succeeded()

@@ -93,7 +93,7 @@ class Gateway:
                 metrics=self.metrics,
             )
         )
-        self.peers.start()
+        self.peers.start(self._spawn)
         self.ready = True
         _log.info("the gateway listens", extra={"url": self.url, "data_dir": str(settings.data_dir)})
 

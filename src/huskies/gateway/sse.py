@@ -74,11 +74,13 @@ class EventStream:
         blocks = await self._history.blocks_after(place.position - 1, 1) if place.position else []
         chain = blocks[0].chain if blocks and blocks[0].position <= place.position else 0
         self._cursor = Cursor(self._cursor.log_id, place.position, chain)
-        await self._write(_id_block(self._cursor))
+        # Who is cut off before the gap was told resumes in front of it.
+        opening = self._cursor if place.gap is None else Cursor(self._cursor.log_id, place.gap[0] - 1, 0)
+        await self._write(_id_block(opening))
         if place.reset is not None:
             await self._write(_event_block("reset", {"reason": place.reset}))
         if place.gap is not None:
-            await self._write(_event_block("gap", {"from": place.gap[0], "to": place.gap[1]}))
+            await self._write(_gap_block(self._cursor, *place.gap))
 
     async def _step(self) -> None:
         position = self._cursor.position
@@ -102,9 +104,17 @@ class EventStream:
         pieces: list[bytes] = []
         size = 0
         for block in blocks:
-            for shown in select(
-                block, self._streams, self._cursor.log_id, self._wanted, self._cursor.position
-            ):
+            position = self._cursor.position
+            if block.position > position + 1:
+                # What came next was dropped before this reader got to it.
+                before = Cursor(self._cursor.log_id, block.position - 1, block.before)
+                pieces.append(_gap_block(before, position + 1, block.position - 1))
+            if block.damage is not None:
+                self._cursor = Cursor(self._cursor.log_id, block.last_position, block.chain)
+                first = max(block.position, position + 1)
+                pieces.append(_gap_block(self._cursor, first, block.last_position))
+                continue
+            for shown in select(block, self._streams, self._cursor.log_id, self._wanted, position):
                 pieces.append(b"id: %b\nevent: status\ndata: %b\n\n" % (shown.id, shown.json))
                 size += len(pieces[-1])
             self._cursor = Cursor(self._cursor.log_id, block.last_position, block.chain)
@@ -140,6 +150,11 @@ class EventStream:
 
 def _id_block(cursor: Cursor) -> bytes:
     return b"id: %b\n\n" % str(cursor).encode()
+
+
+def _gap_block(cursor: Cursor, first: int, last: int) -> bytes:
+    """Say that these are not shown, and where to go on, in one block: whoever resumes has been told."""
+    return _id_block(cursor)[:-1] + _event_block("gap", {"from": first, "to": last})
 
 
 def _event_block(event: str, data: object) -> bytes:

@@ -9,8 +9,10 @@ from typing import Final, Protocol
 
 from huskies.errors import StoreError
 from huskies.events.model import RelayedEvent
-from huskies.gateway import log_store
+from huskies.gateway.block_rows import block_at
 from huskies.gateway.blocks import Block, Run, Stream, extend_digest
+from huskies.gateway.damage import Damage
+from huskies.gateway.log_store import runs_after
 from huskies.gateway.streams import Streams
 from huskies.protocol.vectors import Origin
 
@@ -29,8 +31,11 @@ class Lookup(Protocol):
 class StreamReader:
     """Reads over `connection`, in the thread that it belongs to."""
 
-    def __init__(self, connection: sqlite3.Connection, lookup: Lookup, streams: Streams) -> None:
+    def __init__(
+        self, connection: sqlite3.Connection, lookup: Lookup, streams: Streams, damage: Damage
+    ) -> None:
         self._connection = connection
+        self._damage = damage
         self._lookup = lookup
         self._streams = streams
         self._recent: deque[Block] = deque()
@@ -44,15 +49,18 @@ class StreamReader:
             self._recent_events -= self._recent.popleft().count
 
     def events(self, origin: Origin, first_seq: int, last_seq: int) -> dict[int, RelayedEvent]:
-        """What the log retains of a sequence between these, by seq; raises `StoreError`."""
+        """What the log retains of a sequence between these, by seq; raises `StoreError`.
+
+        What stands where the log is damaged is left out.
+        """
         held: dict[int, RelayedEvent] = {}
         for stream, first, last in self._streams.parts(origin, first_seq, last_seq):
-            wanted = set(range(first, last + 1))
+            wanted = self._readable(origin, first, last)
             for block, run, start in self._runs(stream, first, last):
-                held.update(enumerate(block.events()[start : start + run.shown(stream)], run.first_seq))
                 if held.keys() >= wanted:
                     break
-            if missing := wanted - held.keys():
+                held.update(enumerate(block.events()[start : start + run.shown(stream)], run.first_seq))
+            if missing := (wanted & self._readable(origin, first, last)) - held.keys():
                 raise StoreError(f"the log ought to hold seq {min(missing)} of sled {origin[0]} and does not")
         return held
 
@@ -63,9 +71,15 @@ class StreamReader:
         for stream, _, _ in self._streams.parts(origin, seq, seq):
             if seq == stream.last_seq and stream.cut_seq is None:
                 return stream.digest
+            if not self._readable(origin, seq, seq):
+                return None
             for block, run, start in self._runs(stream, seq, seq):
                 return self._digest_within(stream, block, run, start, seq)
         return self._noted_digest(origin, seq)
+
+    def _readable(self, origin: Origin, first_seq: int, last_seq: int) -> set[int]:
+        wanted = set(range(first_seq, last_seq + 1))
+        return wanted - self._damage.hidden(origin, first_seq, last_seq) if len(self._damage) else wanted
 
     def _digest_within(self, stream: Stream, block: Block, run: Run, start: int, seq: int) -> int | None:
         if run.last_seq == seq:
@@ -117,14 +131,12 @@ class StreamReader:
 
     def _blocks_at(self, positions: Sequence[int]) -> Iterator[Block]:
         for position in positions:
-            block = log_store.block_at(self._connection, position)
-            if block is not None:
+            block = block_at(self._connection, position)
+            if block is not None and block.damage is not None:
+                self._damage.note(block, self._connection)
+            elif block is not None:
                 yield block
 
     def _positions(self, stream: Stream, after: int) -> list[int]:
         mark = f"[{stream.id},".encode()
-        return [
-            position
-            for position, runs_json in log_store.runs_after(self._connection, after)
-            if mark in runs_json
-        ]
+        return [position for position, runs_json in runs_after(self._connection, after) if mark in runs_json]

@@ -135,9 +135,20 @@ def _slice(blocks: Sequence[Block]) -> Sequence[Block]:
     return blocks
 
 
+def index_repaired(index: Index, block: Block, log: Log) -> None:
+    """Let the index know a block that was damaged when it passed."""
+    try:
+        index.add(rows_of([block], log.streams))
+    except sqlite3.Error as error:
+        _log.warning("a repaired block could not be indexed: %s", error)
+
+
 async def _agrees(history: History, position: int, chain: int) -> bool:
     """Whether the log still holds at `position` what it held when the view was there."""
     blocks = await history.blocks_after(position - 1, 1)
+    if blocks and blocks[0].position > position:
+        # That was dropped meanwhile, and cannot be compared any more.
+        return True
     return bool(blocks) and blocks[0].last_position == position and blocks[0].chain == chain
 
 

@@ -69,6 +69,18 @@ class Acknowledged(msgspec.Struct, frozen=True):
     frame: int
 
 
+class SendFetched(msgspec.Struct, frozen=True):
+    """The other side's log is damaged: send it these events, if all of them are held."""
+
+    fetch: wire.Fetch
+
+
+class TakeFetched(msgspec.Struct, frozen=True):
+    """Events that this side asked for."""
+
+    fetched: wire.Fetched
+
+
 class TakePresence(msgspec.Struct, frozen=True):
     """A gateway's sleds, as it says itself or another passes on."""
 
@@ -87,6 +99,8 @@ PeerEffect: TypeAlias = (
     | SendAgain
     | TakeBoard
     | TakePresence
+    | SendFetched
+    | TakeFetched
     | Acknowledged
 )
 
@@ -238,14 +252,23 @@ class PeerSession:
                 return self._on_runs(frame)
             case wire.Ack() if self._state is _State.OPEN:
                 return self._on_ack(frame.frame, now)
-            case wire.Presence() if self._state is _State.OPEN:
-                return [TakePresence(frame)]
-            case wire.Again():
-                return [SendAgain(frame.number)]
             case wire.Base() if self._state is _State.OPEN and frame.number in self._numbers:
                 return [AdoptBase(frame)]
             case wire.Board() if self._state is _State.OPEN and frame.number in self._numbers:
                 return [TakeBoard(frame)]
+            case _:
+                return self._exchange_more(frame)
+
+    def _exchange_more(self, frame: wire.Frame) -> list[PeerEffect]:
+        match frame:
+            case wire.Again():
+                return [SendAgain(frame.number)]
+            case wire.Presence() if self._state is _State.OPEN:
+                return [TakePresence(frame)]
+            case wire.Fetch() if frame.last_seq - frame.first_seq < limits.FETCH_EVENTS_MAX:
+                return [SendFetched(frame)]
+            case wire.Fetched():
+                return [TakeFetched(frame)]
             case _:
                 return self.refuse(INVALID, "a frame came out of turn")
 

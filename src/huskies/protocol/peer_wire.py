@@ -111,6 +111,24 @@ class Again(_Frame, frozen=True, kw_only=True, tag="again"):
     number: Number
 
 
+class Fetch(_Frame, frozen=True, kw_only=True, tag="fetch"):
+    """These events are damaged at the sender of this: send them back in a `fetched`."""
+
+    sled_id: KeyHex
+    epoch: Epoch
+    first_seq: FirstSeq
+    last_seq: FirstSeq
+
+
+class Fetched(_Frame, frozen=True, kw_only=True, tag="fetched"):
+    """What was asked for; no events where not all of it is held."""
+
+    sled_id: KeyHex
+    epoch: Epoch
+    first_seq: FirstSeq
+    events: list[RelayedEvent]
+
+
 class Board(_Frame, frozen=True, kw_only=True, tag="board"):
     """Where all of a project's stories stood as of `seq`, by a snapshot that came at `received_ms`."""
 
@@ -142,7 +160,21 @@ class Refused(_Frame, frozen=True, kw_only=True, tag="refused"):
     reason: str = ""
 
 
-Frame: TypeAlias = Hello | Proof | Sequences | Ready | Base | Runs | Ack | Again | Board | Presence | Refused
+Frame: TypeAlias = (
+    Hello
+    | Proof
+    | Sequences
+    | Ready
+    | Base
+    | Runs
+    | Ack
+    | Again
+    | Board
+    | Presence
+    | Fetch
+    | Fetched
+    | Refused
+)
 
 _encoder = msgspec.json.Encoder()
 _decoder: msgspec.json.Decoder[Frame] = msgspec.json.Decoder(Frame)

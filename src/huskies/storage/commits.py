@@ -11,12 +11,39 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from queue import Empty, SimpleQueue
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from huskies.errors import StoreError
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
+Job_contra = TypeVar("Job_contra", contravariant=True)
+
+
+class Commits(Protocol[Job_contra]):
+    """Where jobs are handed over."""
+
+    def submit(self, job: Job_contra) -> None:
+        """Hand over a job; after `stop` or a failure it is never carried out."""
+
+    async def stop(self) -> None:
+        """Carry out what was submitted, deliver it, and end."""
+
+
+class StartCommits(Protocol):
+    """Starts what carries out jobs as `CommitThread` does, which is what a process uses."""
+
+    def __call__(
+        self,
+        *,
+        name: str,
+        commit: Callable[[Sequence[Job]], Sequence[Result]],
+        deliver: Callable[[Sequence[Job], Sequence[Result]], None],
+        failed: Callable[[StoreError], None],
+        cost: Callable[[Job], int],
+        max_cost: int,
+    ) -> Commits[Job]:
+        """See `CommitThread`."""
 
 
 class CommitThread(Generic[Job, Result]):

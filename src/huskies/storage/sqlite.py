@@ -15,16 +15,21 @@ from huskies.errors import ConfigError
 Durability = Literal["FULL", "NORMAL"]
 
 
-def open_writer(path: Path, schema: str, version: int, durability: Durability = "FULL") -> sqlite3.Connection:
+def open_writer(
+    path: Path, schema: str, version: int, durability: Durability = "FULL", *, shrinks: bool = False
+) -> sqlite3.Connection:
     """The connection that writes, with the schema laid out; usable from any one thread at a time.
 
     `FULL` fsyncs every commit; `NORMAL` may lose the newest with the machine, and is for what can be made
-    again. Raises `ConfigError` where the file cannot
-    be used or was written by a newer version.
+    again. `shrinks`: a file that is new can give room back, step by step (`PRAGMA incremental_vacuum`).
+    Raises `ConfigError` where the file cannot be used or was written by a newer version.
     """
     try:
         connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         try:
+            if shrinks:
+                # Only before anything is written; a file that is not new stays as it is.
+                connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
             found = _lay_out(connection, schema, version, durability)
         except BaseException:
             connection.close()

@@ -1,0 +1,249 @@
+"""The register of what is damaged in the log: found at start or by whoever reads, said once, kept."""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+import msgspec
+
+from huskies.gateway.block_rows import block_at, row_at
+from huskies.gateway.blocks import Block, Run, Stream, damaged_block, decode_runs
+from huskies.gateway.log_store import read_streams, runs_after
+from huskies.gateway.repair import Damaged
+from huskies.gateway.streams import MissingRange, Streams
+from huskies.protocol.vectors import Origin
+
+_log = logging.getLogger("huskies.log")
+_missing = msgspec.json.Decoder(list[MissingRange])
+
+
+class DamagedRange(msgspec.Struct, frozen=True):
+    """Positions that cannot be served, and which events stood there.
+
+    `missing` is empty where that cannot be told.
+    """
+
+    position: int
+    last_position: int
+    problem: str
+    missing: list[MissingRange]
+
+    def as_block(self) -> Block:
+        """What readers of these positions are given."""
+        return damaged_block(self.position, self.last_position, 0, 0, self.problem)
+
+
+class Damage:
+    """What is known to be damaged; used from every thread that reads the log.
+
+    `found` is called, in the thread that read it, with what was not known before. `quiet`: nothing is logged.
+    """
+
+    def __init__(self, found: Callable[[DamagedRange], None] | None = None, *, quiet: bool = False) -> None:
+        self._found = found
+        self._quiet = quiet
+        self._lock = threading.Lock()
+        self._ranges: dict[int, DamagedRange] = {}
+
+    def __len__(self) -> int:
+        return len(self._ranges)
+
+    def ranges(self) -> list[DamagedRange]:
+        """Everything that is damaged, oldest first."""
+        with self._lock:
+            return sorted(self._ranges.values(), key=lambda each: each.position)
+
+    def at(self, position: int) -> DamagedRange | None:
+        """The damaged block that begins at `position`."""
+        return self._ranges.get(position)
+
+    def within(self, first: int, last: int) -> list[Block]:
+        """What is damaged between these positions, oldest first, as readers are given it."""
+        return [e.as_block() for e in self.ranges() if e.position <= last and e.last_position >= first]
+
+    def watch(self, blocks: Iterable[Block], connection: sqlite3.Connection) -> Iterator[Block]:
+        """Pass blocks on, and note those that are damaged; what is known to be is not passed as sound."""
+        for block in blocks:
+            known = self._ranges.get(block.position)
+            if block.damage is not None:
+                self.note(block, connection)
+                yield block
+            elif known is not None:
+                yield damaged_block(
+                    block.position, block.last_position, block.before, block.chain, known.problem
+                )
+            else:
+                yield block
+
+    def note(self, block: Block, connection: sqlite3.Connection) -> None:
+        """Register a damaged block and say so, once."""
+        if block.position in self._ranges:
+            return
+        missing = find_missing(connection, block)
+        found = DamagedRange(block.position, block.last_position, block.damage or "", missing)
+        if not self.add(found) or self._quiet:
+            return
+        _log.critical(
+            "the log is damaged at positions %d to %d: %s; these events are shown to no one. "
+            "`huskies verify` says more; a backup or another gateway may hold them",
+            found.position,
+            found.last_position,
+            found.problem,
+            extra={"position": found.position, "streams": len(missing)},
+        )
+        if self._found is not None:
+            self._found(found)
+
+    def add(self, found: DamagedRange) -> bool:
+        """Register what is known already; whether it is news."""
+        with self._lock:
+            if found.position in self._ranges:
+                return False
+            self._ranges[found.position] = found
+            return True
+
+    def forget(self, position: int) -> None:
+        """It was repaired, or dropped."""
+        with self._lock:
+            self._ranges.pop(position, None)
+
+    def dropped(self, last_position: int, streams: Streams) -> list[int]:
+        """Forget, and return, what is damaged up to here and of which nothing is retained any more.
+
+        What held events of which the log cannot say so otherwise stays.
+        """
+        gone = [
+            each.position
+            for each in self.ranges()
+            if each.last_position <= last_position
+            and all(_is_dropped(missing, streams) for missing in each.missing)
+            and each.missing
+        ]
+        for position in gone:
+            self.forget(position)
+        return gone
+
+    def hidden(self, origin: Origin, first_seq: int, last_seq: int) -> set[int]:
+        """Which of these events of a sequence stand, or may stand, where the log is damaged."""
+        hidden: set[int] = set()
+        for each in self.ranges():
+            if not each.missing:
+                return set(range(first_seq, last_seq + 1))
+            for missing in each.missing:
+                if (missing.sled_id, missing.epoch) == origin:
+                    first, last = max(first_seq, missing.first_seq), min(last_seq, missing.last_seq)
+                    hidden.update(range(first, last + 1))
+        return hidden
+
+
+def _is_dropped(missing: MissingRange, streams: Streams) -> bool:
+    origin = missing.sled_id, missing.epoch
+    return not any(streams.parts(origin, missing.first_seq, missing.last_seq))
+
+
+# --- in the log's file -----------------------------------------------------------------------------------
+
+
+def save(connection: sqlite3.Connection, found: DamagedRange) -> None:
+    """Keep it for the next start; part of the caller's transaction."""
+    connection.execute(
+        "INSERT OR REPLACE INTO damaged VALUES (?, ?, ?, ?)",
+        (found.position, found.last_position, found.problem, msgspec.json.encode(found.missing)),
+    )
+
+
+def remove(connection: sqlite3.Connection, position: int) -> None:
+    """It is damaged no more; part of the caller's transaction."""
+    connection.execute("DELETE FROM damaged WHERE position = ?", (position,))
+
+
+def load(connection: sqlite3.Connection, damage: Damage) -> None:
+    """Register what was found before this start and is damaged still."""
+    rows = connection.execute("SELECT position, last_position, problem, missing FROM damaged").fetchall()
+    for position, last_position, problem, missing in rows:
+        block = block_at(connection, position)
+        if block is not None and block.damage is None and block.last_position == last_position:
+            remove(connection, position)
+        else:
+            damage.add(DamagedRange(position, last_position, problem, _missing.decode(missing)))
+
+
+def describe(
+    connection: sqlite3.Connection, found: DamagedRange, streams: Sequence[Stream | None]
+) -> Damaged:
+    """What is known of a damaged block from the rows around it."""
+    own = row_at(connection, found.position)
+    earlier = connection.execute(
+        "SELECT chain FROM blocks WHERE position < ? ORDER BY position DESC LIMIT 1", (found.position,)
+    ).fetchone()
+    later = connection.execute(
+        "SELECT before FROM blocks WHERE position > ? ORDER BY position LIMIT 1", (found.position,)
+    ).fetchone()
+    # The rows beside it are as good as sound; its own are not, and are taken where there is nothing else.
+    before = earlier[0] if earlier is not None else own.before if own is not None else 0
+    chain = later[0] if later is not None else own.chain if own is not None else 0
+    block = found.as_block()
+    runs = plausible_runs(connection, block, streams)
+    return Damaged(found.position, block.count, before, chain, tuple(runs or ()))
+
+
+# --- which events stood there ----------------------------------------------------------------------------
+
+
+def plausible_runs(
+    connection: sqlite3.Connection, block: Block, streams: Sequence[Stream | None]
+) -> list[Run] | None:
+    """The runs of a damaged block, where they can be read and account for all of it."""
+    row = row_at(connection, block.position)
+    if row is None:
+        return None
+    try:
+        runs = decode_runs(row.runs)
+    except msgspec.DecodeError:
+        return None
+    known = all(0 < run.stream_id < len(streams) and streams[run.stream_id] is not None for run in runs)
+    return runs if known and sum(run.count for run in runs) == block.count else None
+
+
+def find_missing(connection: sqlite3.Connection, block: Block) -> list[MissingRange]:
+    """Which events a damaged block held: by its runs, else by what is missing between the runs around it."""
+    streams = read_streams(connection)
+    runs = plausible_runs(connection, block, streams)
+    if runs is None:
+        return _between_neighbours(connection, block, streams)
+    return [_range(streams[run.stream_id], run.first_seq, run.last_seq) for run in runs]
+
+
+def _between_neighbours(
+    connection: sqlite3.Connection, block: Block, streams: Sequence[Stream | None]
+) -> list[MissingRange]:
+    found: list[MissingRange] = []
+    # For each stream the seq up to which it was seen, and whether that was before the damaged block.
+    seen = {s.id: max(s.base_seq, s.dropped_seq) for s in streams if s is not None}
+    passed: set[int] = set()
+    for position, runs_json in runs_after(connection, 0):
+        try:
+            runs = decode_runs(runs_json) if not block.position <= position <= block.last_position else []
+        except msgspec.DecodeError:
+            continue
+        for run in runs:
+            if position > block.last_position and run.stream_id not in passed:
+                passed.add(run.stream_id)
+                if run.first_seq > seen[run.stream_id] + 1:
+                    stream = streams[run.stream_id]
+                    found.append(_range(stream, seen[run.stream_id] + 1, run.first_seq - 1))
+            seen[run.stream_id] = run.last_seq
+    found.extend(
+        _range(stream, seen[stream.id] + 1, stream.last_seq)
+        for stream in streams
+        if stream is not None and stream.id not in passed and stream.last_seq > seen[stream.id]
+    )
+    return found
+
+
+def _range(stream: Stream | None, first_seq: int, last_seq: int) -> MissingRange:
+    assert stream is not None  # noqa: S101 - a run's stream is registered before its first event
+    return MissingRange(stream.sled_id, stream.epoch, first_seq, last_seq)

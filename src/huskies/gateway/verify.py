@@ -1,0 +1,220 @@
+"""Walks a whole log and names everything that is wrong with it; reads only, also beside a running gateway."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterator
+from itertools import islice
+from typing import Final
+
+import msgspec
+
+from huskies.gateway import log_store
+from huskies.gateway.block_rows import blocks_after
+from huskies.gateway.blocks import Block, Run, Stream, extend_digest
+from huskies.gateway.damage import find_missing
+from huskies.gateway.streams import MissingRange
+
+# A read that takes longer than this many blocks would keep the log's WAL from being reused.
+_CHUNK_BLOCKS: Final = 500
+
+
+class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Something that is wrong at `position`, and with which sequence, where it is about one.
+
+    `missing`: the events that no one can read there.
+    """
+
+    position: int
+    problem: str
+    last_position: int | None = None
+    project: str | None = None
+    sled_id: str | None = None
+    epoch: str | None = None
+    missing: list[MissingRange] = []
+
+
+class Verdict(msgspec.Struct):
+    """What was looked at: events at `first_position` … `last_position`; `bytes` of blocks."""
+
+    first_position: int = 1
+    last_position: int = 0
+    blocks: int = 0
+    events: int = 0
+    streams: int = 0
+    bytes: int = 0
+    problems: int = 0
+
+
+class _Seen(msgspec.Struct):
+    """How far a stream was walked."""
+
+    seq: int
+    digest: int
+
+
+class LogCheck:
+    """One walk over the log that `connection` reads."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+        self.verdict = Verdict()
+        self.rows: list[Stream | None] = []
+        self._since = 0
+        self._seen: dict[int, _Seen] = {}
+        self._at_checkpoint: dict[int, _Seen] = {}
+        self._missing: list[MissingRange] = []
+
+    def run(self, progress: Callable[[int], None] = lambda _: None) -> Iterator[Problem]:
+        """Everything that is wrong, in the order of positions; `progress` is told each position reached.
+
+        The walk ends where the log did when it began. Raises `sqlite3.Error` where that cannot be read.
+        """
+        for problem in self._walk(progress):
+            self.verdict.problems += 1
+            yield problem
+        # What was walked says more than the rows, which are as of the last checkpoint.
+        for stream in self.rows:
+            if stream is not None:
+                seen = self._seen[stream.id]
+                stream.last_seq, stream.digest = seen.seq, seen.digest
+
+    def _walk(self, progress: Callable[[int], None]) -> Iterator[Problem]:
+        verdict = self.verdict
+        reached = self._begin() - 1
+        while reached < verdict.last_position:
+            blocks = list(islice(blocks_after(self._connection, reached), _CHUNK_BLOCKS))
+            if not blocks:
+                # Pages of the file that cannot be read, up to its end.
+                yield Problem(reached + 1, "nothing can be read from here on", verdict.last_position)
+                break
+            if blocks[0].position > reached + 1:
+                self._dropped_meanwhile()
+            for block in blocks:
+                if block.position > verdict.last_position:
+                    break
+                yield from self._check(block)
+                reached = block.last_position
+            else:
+                progress(reached)
+                continue
+            break
+        yield from self._check_heads()
+
+    def _begin(self) -> int:
+        connection, verdict = self._connection, self.verdict
+        connection.execute("BEGIN")
+        try:
+            self.rows = log_store.read_streams(connection)
+            self._since = log_store.heads_position(connection)
+            verdict.first_position = log_store.first_position(connection)
+            verdict.last_position = log_store.last_block(connection)[0]
+            self._missing = _known_missing(connection)
+        finally:
+            connection.execute("COMMIT")
+        for stream in self.rows:
+            if stream is not None:
+                verdict.streams += 1
+                self._seen[stream.id] = _beginning(stream)
+                self._at_checkpoint[stream.id] = _beginning(stream)
+        return verdict.first_position
+
+    def _dropped_meanwhile(self) -> None:
+        for stream, row in zip(log_store.read_streams(self._connection), self.rows, strict=False):
+            if stream is None or row is None:
+                continue
+            begins = _beginning(stream)
+            if begins.seq > row.last_seq:
+                # Heads are written before what they stand for is dropped.
+                row.last_seq, row.digest = begins.seq, begins.digest
+            for seen in (self._seen, self._at_checkpoint):
+                if begins.seq > seen[row.id].seq:
+                    seen[row.id] = _beginning(stream)
+
+    def _check(self, block: Block) -> Iterator[Problem]:
+        self.verdict.blocks += 1
+        if block.damage is not None:
+            missing = find_missing(self._connection, block)
+            self._missing += missing
+            yield Problem(block.position, block.damage, block.last_position, missing=missing)
+            return
+        self.verdict.events += block.count
+        self.verdict.bytes += len(block.events_json)
+        try:
+            parts = block.event_parts()
+        except msgspec.DecodeError as error:
+            yield Problem(block.position, f"its events cannot be read: {error}", block.last_position)
+            return
+        if len(parts) != block.count:
+            yield Problem(block.position, f"it holds {len(parts)} events and says {block.count}")
+            return
+        yield from self._check_runs(block, parts)
+
+    def _check_runs(self, block: Block, parts: list[msgspec.Raw]) -> Iterator[Problem]:
+        start, begin = 0, 1
+        for run in block.runs:
+            size = sum(len(memoryview(part)) for part in parts[start : start + run.count]) + run.count - 1
+            problem = self._check_run(run, block.events_json[begin : begin + size])
+            stream = self.rows[run.stream_id] if run.stream_id < len(self.rows) else None
+            if problem is not None:
+                names = (None, None, None) if stream is None else (stream.project, *stream.origin)
+                yield Problem(block.position + start, problem, None, *names)
+            start += run.count
+            begin += size + 1
+            if stream is not None:
+                self._seen[run.stream_id] = _Seen(run.last_seq, run.digest)
+                if block.last_position <= self._since:
+                    self._at_checkpoint[run.stream_id] = _Seen(run.last_seq, run.digest)
+
+    def _check_run(self, run: Run, events_json: bytes) -> str | None:
+        seen = self._seen.get(run.stream_id)
+        if seen is None:
+            return f"no stream has the number {run.stream_id}"
+        if run.first_seq <= seen.seq:
+            return f"seq {run.first_seq} comes again: {seen.seq} came before it"
+        if run.first_seq == seen.seq + 1:
+            found = extend_digest(seen.digest, events_json)
+            problem = f"the digest up to seq {run.last_seq} is {found:08x} and should be {run.digest:08x}"
+            return None if found == run.digest else problem
+        # Its digest cannot be worked out then, and is taken as it stands.
+        explained = self._is_explained(run.stream_id, seen.seq + 1)
+        return None if explained else f"seq {seen.seq + 1} to {run.first_seq - 1} are not there"
+
+    def _check_heads(self) -> Iterator[Problem]:
+        for stream in self.rows:
+            if stream is None:
+                continue
+            seen = self._at_checkpoint[stream.id]
+            if self._is_explained(stream.id, seen.seq + 1):
+                if self._seen[stream.id].seq < stream.last_seq:
+                    self._seen[stream.id] = _Seen(stream.last_seq, stream.digest)
+                continue
+            if (stream.last_seq, stream.digest) != (seen.seq, seen.digest):
+                problem = (
+                    f"its head is seq {stream.last_seq}, {stream.digest:08x}; its events end with "
+                    f"{seen.seq}, {seen.digest:08x}"
+                )
+                yield Problem(self._since, problem, None, stream.project, *stream.origin)
+
+    def _is_explained(self, stream_id: int, seq: int) -> bool:
+        """Whether an event is missing because a block is damaged, which was said already."""
+        stream = self.rows[stream_id]
+        assert stream is not None  # noqa: S101 - what was seen has a row
+        return any(
+            (missing.sled_id, missing.epoch) == stream.origin and missing.first_seq <= seq <= missing.last_seq
+            for missing in self._missing
+        )
+
+
+def _known_missing(connection: sqlite3.Connection) -> list[MissingRange]:
+    """What the gateway itself found missing, also in damaged blocks that were dropped since."""
+    known = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'damaged'").fetchone()
+    rows = connection.execute("SELECT missing FROM damaged").fetchall() if known else []
+    return [missing for (data,) in rows for missing in msgspec.json.decode(data, type=list[MissingRange])]
+
+
+def _beginning(stream: Stream) -> _Seen:
+    """What comes before the first event that is retained."""
+    if stream.dropped_seq > stream.base_seq:
+        return _Seen(stream.dropped_seq, stream.dropped_digest)
+    return _Seen(stream.base_seq, stream.base_digest)
