@@ -82,6 +82,8 @@ PAGE_EVENTS_DEFAULT: Final = 100
 # How many events one request may look at before it answers with what it has and a `next`.
 SCAN_EVENTS_MAX: Final = 200_000
 STREAM_ID_INTERVAL: Final = 15.0
+# What one reader holds of the log while it takes it: a thousand of the slowest cost half a gigabyte.
+READER_BYTES_MAX: Final = 512 << 10
 # A reader that takes nothing for this long is disconnected; it resumes from its cursor.
 SLOW_READER_LIMIT: Final = 10.0
 # Recent events kept in memory for live readers; older ones are read from the log.

@@ -29,6 +29,7 @@ _T = TypeVar("_T")
 _THREADS: Final = 2
 # What a reader that catches up is given at a time.
 _CHUNK_EVENTS: Final = 5_000
+_CHUNK_BYTES: Final = 8 << 20
 # How many blocks are looked through at a time, so that no read keeps the log from being checkpointed.
 _SCAN_BLOCKS: Final = 20_000
 
@@ -107,8 +108,10 @@ class History:
         """Before the oldest event; what is no longer retained is a gap."""
         return await self._run(self._beginning)
 
-    async def blocks_after(self, position: int, count: int = _CHUNK_EVENTS) -> list[Block]:
-        """Blocks with events beyond `position`, about `count` events of them.
+    async def blocks_after(
+        self, position: int, count: int = _CHUNK_EVENTS, *, size: int = _CHUNK_BYTES, decode: bool = True
+    ) -> list[Block]:
+        """Blocks with events beyond `position`, about `count` events or `size` bytes of them.
 
         Those that are damaged come without their events. What is no longer retained is not there: then the
         first begins later than asked for.
@@ -116,12 +119,14 @@ class History:
 
         def read() -> list[Block]:
             blocks: list[Block] = []
-            events = 0
+            events = held = 0
             for block in self._after(position):
-                block.events()
+                if decode:
+                    block.events()
                 blocks.append(block)
                 events += block.count
-                if events >= count:
+                held += len(block.events_json)
+                if events >= count or held >= size:
                     break
             return blocks
 

@@ -86,7 +86,10 @@ class EventStream:
         position = self._cursor.position
         blocks = self._feed.recent(position)
         if blocks is None:
-            blocks = await self._history.blocks_after(position)
+            size = limits.READER_BYTES_MAX
+            blocks = await self._history.blocks_after(position, size=size, decode=False)
+        else:
+            blocks = _first_few(blocks)
         if blocks:
             await self._write_blocks(blocks)
             return
@@ -146,6 +149,16 @@ class EventStream:
                 await self._response.write(_event_block("error", {"reason": reason}))
         if self._transport is not None:
             asyncio.get_running_loop().call_later(_LINGER, self._transport.abort)
+
+
+def _first_few(blocks: Sequence[Block]) -> Sequence[Block]:
+    """As many of recent blocks as a reader may hold on to while it takes them."""
+    size = 0
+    for number, block in enumerate(blocks, 1):
+        size += len(block.events_json)
+        if size >= limits.READER_BYTES_MAX:
+            return blocks[:number]
+    return blocks
 
 
 def _id_block(cursor: Cursor) -> bytes:
