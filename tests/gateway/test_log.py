@@ -278,7 +278,7 @@ async def test_after_a_full_disk_the_log_holds_what_it_had_acknowledged_and_no_m
         while not log.failures:  # noqa: ASYNC110 - the log has no event to wait for
             await asyncio.sleep(0.005)
     # Room again, as where something else was deleted meanwhile.
-    log.log._connection.execute("PRAGMA max_page_count = 100000")
+    log.log._writer._connection.execute("PRAGMA max_page_count = 100000")
     await log.close()
     again = await open_log()
     assert (again.log.heads()["aa", "e1"], again.log.position) == (1, 1)
@@ -317,7 +317,7 @@ async def test_heads_that_a_crash_left_behind_are_part_of_the_next_checkpoint(op
     log = await open_log()
     log.append(await log.admit("aa"), 1, stored("a"), owner=Owner())
     await log.settled()
-    log.log._failed = True
+    log.log._writer._failed = True
     await log.close()
     log = await open_log()
     log.append(await log.admit("bb", "e2", "blog"), 1, stored("b"), owner=Owner())
@@ -330,7 +330,7 @@ async def test_heads_that_a_crash_left_behind_are_part_of_the_next_checkpoint(op
 async def test_heads_are_checkpointed_now_and_then(
     open_log: OpenLogs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("huskies.gateway.log._CHECKPOINT_EVENTS", 2)
+    monkeypatch.setattr("huskies.gateway.log_writer._CHECKPOINT_EVENTS", 2)
     log = await open_log()
     log.append(await log.admit(), 1, stored("a"), stored("b"), owner=Owner())
     await log.settled()

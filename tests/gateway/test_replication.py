@@ -352,7 +352,7 @@ async def test_a_page_of_another_origin_cannot_replicate(start_gateway: StartGat
         (['{"type":"proof","signature":"' + "0" * 128 + '"}'], "a frame came out of turn"),
         (
             [
-                '{"type":"hello","gateway_id":"' + "0" * 64 + '","nonce":"' + "n" * 32 + '"}',
+                '{"type":"hello","gateway_id":"' + sled_id_of(new_key()) + '","nonce":"' + "n" * 32 + '"}',
                 '{"type":"proof","signature":"' + "0" * 128 + '"}',
             ],
             "the signature does not match the gateway_id",

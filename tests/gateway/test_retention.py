@@ -36,7 +36,7 @@ async def filled(log: OpenLog, count: int = 6, first: int = 1) -> OpenLog:
 
 
 def at(log: OpenLog, moment_ms: int) -> None:
-    log.log.now_ms = lambda: moment_ms
+    log.log._writer.now_ms = lambda: moment_ms
 
 
 async def trim(log: OpenLog, rules: Rules, up_to: int = 1_000_000) -> Dropped | None:
@@ -144,7 +144,7 @@ async def test_heads_and_digests_survive_a_restart_with_everything_but_the_newes
     at(log, 10**9)
     await trim(log, AGED)
     # As after a crash: nothing was checkpointed on the way out.
-    log.log._failed = True
+    log.log._writer._failed = True
     await log.close()
     log = await open_log()
     assert (log.log.heads()[ORIGIN], log.log.heads()["bb", "e9"]) == (6, 6)

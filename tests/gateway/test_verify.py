@@ -231,7 +231,7 @@ async def test_a_digest_that_takes_what_was_dropped_is_null(start_gateway: Start
     for seq in range(1, 6):
         gateway.log.append(Append(admitted[0], seq, [stored(str(seq))], seq * 1_000, 0, Owner(), 1, 100))
         await gateway.log.call(lambda _: None)
-    gateway.log.now_ms = lambda: 4_500
+    gateway.log._writer.now_ms = lambda: 4_500
     await gateway.log.trim(AGED, 10)
     assert await gateway.log.call(log_store.first_position) == 4
     url = f"{gateway.url}/gateway/digests"

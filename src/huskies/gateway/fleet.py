@@ -74,6 +74,16 @@ class Fleet(msgspec.Struct):
         self.position = block.last_position
         self.chain = block.chain
 
+    def forget_branch(self, project: str, stream_id: int, after_seq: int) -> None:
+        """What was said last by events that are in quarantine now is not known any more."""
+        stories = self.project(project).stories
+        for story_id in [
+            story_id
+            for story_id, story in stories.items()
+            if story.stream_id == stream_id and story.seq > after_seq
+        ]:
+            del stories[story_id]
+
     def apply_snapshot(
         self, name: str, stream_id: int, seq: int, stories: Iterable[SnapshotStory], now_ms: int
     ) -> None:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple, TypeAlias
 
-import msgspec
-
 from huskies import limits
 from huskies.gateway.blocks import Block, Run, Stream, extend_digest
 from huskies.protocol import peer_wire as wire
@@ -43,15 +41,15 @@ class Outgoing:
         self._numbers: dict[Origin, int] = {}
         self._origins: list[Origin] = []
 
-    def announcement(self, stream: Stream) -> wire.Sequence:
-        """The sequence as it stands here."""
+    def announcement(self, stream: Stream, last_seq: int = 0, digest: int = 0) -> wire.Sequence:
+        """Names a sequence, and how much of it is committed here where that is to be said."""
         return wire.Sequence(
             self._number(stream.origin),
             stream.sled_id,
             stream.epoch,
             stream.project,
-            stream.last_seq,
-            stream.digest,
+            last_seq,
+            digest,
             stream.closed_seq,
             stream.contested,
         )
@@ -99,7 +97,7 @@ class Outgoing:
     def _take(self, bundle: _Bundle, block: Block, run: Run, start: int, stream: Stream) -> Iterator[Outgo]:
         origin = stream.origin
         if origin not in self._numbers:
-            yield wire.Sequences(sequences=[unsent(self.announcement(stream))])
+            yield wire.Sequences(sequences=[self.announcement(stream)])
         theirs = self._current(stream)
         if theirs.seq < max(stream.base_seq, stream.dropped_seq):
             base = max((stream.base_seq, stream.base_digest), (stream.dropped_seq, stream.dropped_digest))
@@ -175,8 +173,3 @@ def _part(block: Block, start: int, count: int) -> bytes:
     if count == block.count:
         return block.events_json[1:-1]
     return b",".join(bytes(part) for part in block.event_parts()[start : start + count])
-
-
-def unsent(sequence: wire.Sequence) -> wire.Sequence:
-    """The sequence named without saying how much of it is held."""
-    return msgspec.structs.replace(sequence, last_seq=0, digest=0)

@@ -16,7 +16,7 @@ from huskies.events.model import RelayedEvent
 from huskies.gateway.appends import Append, Claim, Diverged, Lost
 from huskies.gateway.blocks import Block, Run, Stream
 from huskies.gateway.board_store import Board
-from huskies.gateway.outgoing import Outgoing, RunsOut, unsent
+from huskies.gateway.outgoing import Outgoing, RunsOut
 from huskies.protocol import peer_wire as wire
 from huskies.protocol.effects import End, Ping, Send
 from huskies.protocol.peer import (
@@ -164,6 +164,8 @@ class PeerLink:
 
     async def _carry_out(self, effect: PeerEffect) -> None:
         match effect:
+            case Greeted():
+                await self._greeted()
             case Announced(sequences):
                 for start in range(0, len(sequences), _CHECKS_AT_ONCE):
                     await self._announced(sequences[start : start + _CHECKS_AT_ONCE])
@@ -185,8 +187,6 @@ class PeerLink:
                     self._outgoing.append(effect)
                 case End():
                     self._end_with(effect)
-                case Greeted():
-                    self._greeted()
                 case TakeRuns(runs):
                     self._take(runs, self._frame_size)
                 case Acknowledged(frame):
@@ -201,14 +201,14 @@ class PeerLink:
                     raise AssertionError("this effect waits; see _carry_out")
         self._wake.set()
 
-    def _greeted(self) -> None:
+    async def _greeted(self) -> None:
         if (problem := self._peers.admit(self)) is not None:
             self.end(*problem)
             return
         self._peers.holders.connected(self.peer_id)
-        live = self._peers.log.sequences.all_live()
-        self._note_said(live)
-        self._carry_out_now(self.core.announce(self._out.announcement(stream) for stream in live))
+        standing = await self._peers.log.standing()
+        self._note_said([each.stream for each in standing])
+        self._carry_out_now(self.core.announce(self._out.announcement(*each) for each in standing))
 
     async def _announced(self, sequences: Sequence[wire.Sequence]) -> None:
         held: dict[Origin, int] = {}
@@ -365,6 +365,13 @@ class PeerLink:
     # --- what goes ---------------------------------------------------------------------------------
 
     async def _write(self) -> str:
+        with contextlib.suppress(aiohttp.ClientError, OSError):
+            await self._write_on()
+        # What came before the connection broke says why, and is still to be read.
+        await asyncio.Event().wait()
+        return "the connection is lost"
+
+    async def _write_on(self) -> None:
         while True:
             self._wake.clear()
             while self._outgoing:
@@ -448,7 +455,7 @@ class PeerLink:
             if self._said.get(stream.origin, _NOTHING_SAID) != (stream.closed_seq, stream.contested)
         ]
         self._note_said(news)
-        said = [unsent(self._out.announcement(stream)) for stream in news]
+        said = [self._out.announcement(stream) for stream in news]
         self._carry_out_now([Send(wire.encode(wire.Sequences(sequences=said)))])
 
     def _note_said(self, streams: Sequence[Stream]) -> None:

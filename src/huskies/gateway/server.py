@@ -148,6 +148,9 @@ class Gateway:
         self.boards = BoardStore(self.log, self.fleet)
         await self.boards.load()
         self.metrics.opened(self.log.position, self.index.position)
+        self.log.on_cut.append(
+            lambda stream: self.fleet.forget_branch(stream.project, stream.id, stream.shown_seq)
+        )
         self.log.on_repaired.append(lambda block: views.index_repaired(self.index, block, self.log))
         self.keeper = Keeper(
             log=self.log,

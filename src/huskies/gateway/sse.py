@@ -84,12 +84,12 @@ class EventStream:
 
     async def _step(self) -> None:
         position = self._cursor.position
-        blocks = self._feed.recent(position)
-        if blocks is None:
+        recent = self._feed.recent(position)
+        if recent is None:
             size = limits.READER_BYTES_MAX
             blocks = await self._history.blocks_after(position, size=size, decode=False)
         else:
-            blocks = _first_few(blocks)
+            blocks = _first_few(recent)
         if blocks:
             await self._write_blocks(blocks)
             return
@@ -151,7 +151,7 @@ class EventStream:
             asyncio.get_running_loop().call_later(_LINGER, self._transport.abort)
 
 
-def _first_few(blocks: Sequence[Block]) -> Sequence[Block]:
+def _first_few(blocks: list[Block]) -> list[Block]:
     """As many of recent blocks as a reader may hold on to while it takes them."""
     size = 0
     for number, block in enumerate(blocks, 1):

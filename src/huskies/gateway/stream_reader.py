@@ -40,13 +40,20 @@ class StreamReader:
         self._streams = streams
         self._recent: deque[Block] = deque()
         self._recent_events = 0
+        # From which seq on a stream's runs may be among them.
+        self._recent_from: dict[int, int] = {}
 
     def appended(self, block: Block) -> None:
         """The log now ends with this block."""
         self._recent.append(block)
         self._recent_events += block.count
+        for run in block.runs:
+            self._recent_from.setdefault(run.stream_id, run.first_seq)
         while self._recent_events > _RECENT_EVENTS or len(self._recent) > _RECENT_BLOCKS:
-            self._recent_events -= self._recent.popleft().count
+            oldest = self._recent.popleft()
+            self._recent_events -= oldest.count
+            for run in oldest.runs:
+                self._recent_from[run.stream_id] = run.last_seq + 1
 
     def events(self, origin: Origin, first_seq: int, last_seq: int) -> dict[int, RelayedEvent]:
         """What the log retains of a sequence between these, by seq; raises `StoreError`.
@@ -121,7 +128,8 @@ class StreamReader:
                 start += run.count
 
     def _blocks(self, stream: Stream, first_seq: int, last_seq: int) -> Iterator[Block]:
-        yield from reversed(self._recent)
+        if last_seq >= self._recent_from.get(stream.id, last_seq + 1):
+            yield from reversed(self._recent)
         indexed, known_to = self._lookup.run_positions(stream.id, first_seq, last_seq)
         yield from self._blocks_at(indexed)
         # The index follows the log; what it has not seen yet is looked through. Should it ever lack what it

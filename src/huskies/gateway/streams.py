@@ -177,3 +177,8 @@ def _add(found: dict[str, list[MissingRange]], stream: Stream, first_seq: int, l
         found.setdefault(stream.project, []).append(
             MissingRange(stream.sled_id, stream.epoch, first_seq, last_seq)
         )
+
+
+def names_of(stream: Stream) -> dict[str, object]:
+    """Whose sequence it is, for a line of the log."""
+    return {"project": stream.project, "sled_id": stream.sled_id, "epoch": stream.epoch}
