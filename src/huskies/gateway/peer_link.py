@@ -13,9 +13,10 @@ import aiohttp
 
 from huskies import limits
 from huskies.events.model import RelayedEvent
-from huskies.gateway.appends import Append, Claim, Diverged, Lost
 from huskies.gateway.blocks import Block, Run, Stream
 from huskies.gateway.board_store import Board
+from huskies.gateway.incoming import Incoming
+from huskies.gateway.mending import Fetches, answer
 from huskies.gateway.outgoing import Outgoing, RunsOut
 from huskies.protocol import peer_wire as wire
 from huskies.protocol.effects import End, Ping, Send
@@ -79,12 +80,15 @@ class PeerLink:
         self._peers = peers
         self._socket = socket
         self._out = Outgoing()
-        self._incoming: dict[int, Stream] = {}
-        # Events up to here were recorded before this connection began: what comes of them is history.
-        self._replayed: dict[int, int] = {}
-        self._settling: set[Origin] = set()
-        self._fetches: dict[tuple[Origin, int], asyncio.Future[list[RelayedEvent]]] = {}
-        self._frames: deque[list[int]] = deque()
+        self._incoming = Incoming(
+            peers.log,
+            self._out,
+            settled=lambda frame: self._carry_out_now(core.settled(frame)),
+            gap=lambda seq: self.end(INVALID, f"seq {seq} of a sequence was expected next"),
+            rescan=self._rescan,
+            ask_again=lambda number: self._say(wire.Again(number=number)),
+        )
+        self._fetches = Fetches(self._say)
         # The ends of the runs in each frame that is not acknowledged.
         self._sent: deque[tuple[int, dict[Origin, int]]] = deque()
         self._outgoing: deque[Send | Ping] = deque()
@@ -120,7 +124,8 @@ class PeerLink:
             self.open = False
             end = self._end.result() if self._end.done() else End(CLOSE_GOING_AWAY, "")
             await close_socket(self._socket, end.close_code, end.reason)
-        return clean(reason)
+        # What the other side said before it closed says more than that it did.
+        return clean(end.reason or reason)
 
     def end(self, code: str, reason: str, close_code: int = CLOSE_POLICY) -> None:
         """End the connection and say why."""
@@ -129,7 +134,10 @@ class PeerLink:
     def say_presence(self, presence: wire.Presence) -> None:
         """Tell the other gateway who is connected somewhere."""
         if self.open:
-            self._carry_out_now([Send(wire.encode(presence))])
+            self._say(presence)
+
+    def _say(self, frame: wire.Frame) -> None:
+        self._carry_out_now([Send(wire.encode(frame))])
 
     def board_changed(self, board: Board) -> None:
         """A project's board was corrected by its sled: the other gateway hears of it."""
@@ -172,11 +180,11 @@ class PeerLink:
             case AllAnnounced():
                 await self._opened()
             case AdoptBase(base):
-                await self._peers.log.adopt_base(self._incoming[base.number], base.seq, base.digest)
+                await self._peers.log.adopt_base(self._incoming.stream(base.number), base.seq, base.digest)
             case TakeBoard(board):
                 await self._take_board(board)
             case SendFetched(fetch):
-                await self._send_fetched(fetch)
+                self._say(await answer(self._peers.log, fetch))
             case _:
                 self._carry_out_now([effect])
 
@@ -188,7 +196,7 @@ class PeerLink:
                 case End():
                     self._end_with(effect)
                 case TakeRuns(runs):
-                    self._take(runs, self._frame_size)
+                    self._incoming.take(runs, self._frame_size)
                 case Acknowledged(frame):
                     self._acknowledged(frame)
                 case SendAgain(number):
@@ -196,7 +204,7 @@ class PeerLink:
                 case TakePresence(presence):
                     self._peers.take_presence(presence, self)
                 case TakeFetched(fetched):
-                    self._take_fetched(fetched)
+                    self._fetches.take(fetched)
                 case _:
                     raise AssertionError("this effect waits; see _carry_out")
         self._wake.set()
@@ -206,21 +214,21 @@ class PeerLink:
             self.end(*problem)
             return
         self._peers.holders.connected(self.peer_id)
+        news = self._peers.log.sequences.news
         standing = await self._peers.log.standing()
-        self._note_said([each.stream for each in standing])
+        self._note_said([each.stream for each in standing], news)
         self._carry_out_now(self.core.announce(self._out.announcement(*each) for each in standing))
 
     async def _announced(self, sequences: Sequence[wire.Sequence]) -> None:
         held: dict[Origin, int] = {}
         for known in await self._peers.log.compare(sequences):
             theirs = known.theirs
-            self._incoming[theirs.number] = known.stream
-            self._replayed.setdefault(theirs.number, theirs.last_seq)
+            self._incoming.name(theirs.number, known.stream, theirs.last_seq)
             if known.agrees:
                 self._out.they_have(known.stream.origin, theirs.last_seq, theirs.digest, known.stream.id)
                 held[known.stream.origin] = theirs.last_seq
             else:
-                self._say_diverged(known.stream)
+                self._incoming.diverged(known.stream)
         self._peers.holders.note(self.peer_id, held)
 
     async def _opened(self) -> None:
@@ -230,31 +238,6 @@ class PeerLink:
         self._peers.greet(self)
         self._wake.set()
         _log.info("connected to a gateway", extra={"peer": self.peer_id})
-
-    def _take(self, frame: wire.Runs, size: int) -> None:
-        start = 0
-        self._frames.append([frame.frame, len(frame.runs)])
-        for run in frame.runs:
-            stream = self._incoming[run.number]
-            events = frame.events[start : start + run.count]
-            start += run.count
-            last_seq = run.first_seq + run.count - 1
-            self._out.they_have(stream.origin, last_seq, run.after, stream.id)
-            replayed = max(run.replayed_through, min(self._replayed[run.number], last_seq))
-            claim = Claim(run.before, run.after, self._on_branch)
-            self._peers.log.append(
-                Append(
-                    stream,
-                    run.first_seq,
-                    events,
-                    run.received_ms,
-                    replayed,
-                    self,
-                    run.count,
-                    size * run.count // len(frame.events),
-                    claim=claim,
-                )
-            )
 
     def _acknowledged(self, frame: int) -> None:
         held: dict[Origin, int] = {}
@@ -270,92 +253,18 @@ class PeerLink:
         self._rescan(origin, 0, 0)
 
     async def _take_board(self, board: wire.Board) -> None:
-        stream = self._incoming[board.number]
+        stream = self._incoming.stream(board.number)
         # Behind the events that came before it.
         await self._peers.log.call(lambda _: None)
         self._peers.boards.merge(Board(stream, board.seq, board.received_ms, board.stories))
 
-    # --- repairing ---------------------------------------------------------------------------------
-
     async def fetch(self, origin: Origin, first_seq: int, last_seq: int) -> list[RelayedEvent]:
-        """These events, as the other gateway holds them; none where it does not hold all, or does not say."""
-        sled_id, epoch = origin
-        asked = self._fetches.setdefault((origin, first_seq), asyncio.get_running_loop().create_future())
-        frame = wire.Fetch(sled_id=sled_id, epoch=epoch, first_seq=first_seq, last_seq=last_seq)
-        self._carry_out_now([Send(wire.encode(frame))])
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(limits.FETCH_LIMIT):
-                return await asyncio.shield(asked)
-        return []
+        """These events as the other gateway holds them, or none."""
+        return await self._fetches.fetch(origin, first_seq, last_seq)
 
     def rescan(self) -> None:
         """Something that could not be sent may be there now: look through the log again."""
         self._position = 0
-
-    def _take_fetched(self, fetched: wire.Fetched) -> None:
-        origin = fetched.sled_id.lower(), fetched.epoch
-        asked = self._fetches.pop((origin, fetched.first_seq), None)
-        if asked is not None and not asked.done():
-            asked.set_result(fetched.events)
-
-    async def _send_fetched(self, fetch: wire.Fetch) -> None:
-        origin = fetch.sled_id.lower(), fetch.epoch
-        held = await self._peers.log.held(origin, fetch.first_seq, fetch.last_seq)
-        whole = len(held) == fetch.last_seq + 1 - fetch.first_seq
-        events = [held[seq] for seq in sorted(held)] if whole else []
-        frame = wire.Fetched(
-            sled_id=fetch.sled_id, epoch=fetch.epoch, first_seq=fetch.first_seq, events=events
-        )
-        self._carry_out_now([Send(wire.encode(frame))])
-
-    # --- AppendOwner -------------------------------------------------------------------------------
-
-    def on_committed(self, last_seq: int, batches: int, events: int) -> None:
-        """So many runs are settled, in the order in which they came."""
-        del last_seq, events
-        done = 0
-        while batches:
-            waiting = self._frames[0]
-            settled = min(batches, waiting[1])
-            waiting[1] -= settled
-            batches -= settled
-            if not waiting[1]:
-                done = self._frames.popleft()[0]
-        if done:
-            self._carry_out_now(self.core.settled(done))
-
-    def on_gap(self, expected: int, batches: int, events: int) -> None:
-        """The other gateway left something out."""
-        del batches, events
-        self.end(INVALID, f"seq {expected} of a sequence was expected next")
-
-    def on_conflict(self, seq: int, batches: int, events: int) -> None:
-        """Never happens: of two branches one wins."""
-        raise AssertionError(f"{seq}, {batches}, {events}: a conflict where a branch wins")
-
-    def _on_branch(self, stream: Stream, branch: Lost | Diverged) -> None:
-        if isinstance(branch, Diverged):
-            self._say_diverged(stream)
-            return
-        _log.error(
-            "another gateway holds a branch of a sled's history that lost; it is told",
-            extra={"project": stream.project, "sled_id": stream.sled_id, "from": branch.seq},
-        )
-        self._settling.add(stream.origin)
-        self._rescan(stream.origin, branch.seq - 1, branch.digest)
-
-    def _say_diverged(self, stream: Stream) -> None:
-        """Both send all they retain of it; whoever holds the branch that loses then sees where it begins."""
-        if stream.origin in self._settling:
-            return
-        self._settling.add(stream.origin)
-        numbers = [n for n, known in self._incoming.items() if known.origin == stream.origin]
-        _log.error(
-            "another gateway holds another history of a sled",
-            extra={"project": stream.project, "sled_id": stream.sled_id, "epoch": stream.epoch},
-        )
-        self._carry_out_now([Send(wire.encode(wire.Again(number=numbers[0])))])
-        self._rescan(stream.origin, 0, 0)
 
     def _rescan(self, origin: Origin, seq: int, digest: int) -> None:
         self._out.they_have_only(origin, seq, digest)
@@ -433,10 +342,10 @@ class PeerLink:
         while self._boards and self._boards[0].position <= self._position:
             board = self._boards.popleft()
             number = self._out.announcement(board.stream).number
-            frame = wire.Board(
-                number=number, seq=board.seq, received_ms=board.received_ms, stories=list(board.stories)
+            stories = list(board.stories)
+            self._say(
+                wire.Board(number=number, seq=board.seq, received_ms=board.received_ms, stories=stories)
             )
-            self._carry_out_now([Send(wire.encode(frame))])
 
     # --- time --------------------------------------------------------------------------------------
 
@@ -449,17 +358,18 @@ class PeerLink:
 
     def _say_news(self) -> None:
         """Name the sequences that were closed or contested since."""
+        count = self._peers.log.sequences.news
         news = [
             stream
             for stream in self._peers.log.sequences.all_live()
             if self._said.get(stream.origin, _NOTHING_SAID) != (stream.closed_seq, stream.contested)
         ]
-        self._note_said(news)
+        self._note_said(news, count)
         said = [self._out.announcement(stream) for stream in news]
-        self._carry_out_now([Send(wire.encode(wire.Sequences(sequences=said)))])
+        self._say(wire.Sequences(sequences=said))
 
-    def _note_said(self, streams: Sequence[Stream]) -> None:
-        self._said_news = self._peers.log.sequences.news
+    def _note_said(self, streams: Sequence[Stream], news: int) -> None:
+        self._said_news = news
         self._said.update({stream.origin: (stream.closed_seq, stream.contested) for stream in streams})
 
     async def _until_end(self) -> str:

@@ -16,7 +16,6 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from huskies import limits
 from huskies.config import PeersEntry
-from huskies.events.model import RelayedEvent
 from huskies.gateway.admission import RefusedError
 from huskies.gateway.board_store import BoardStore
 from huskies.gateway.feed import Feed
@@ -24,6 +23,7 @@ from huskies.gateway.history import History
 from huskies.gateway.holders import Holders
 from huskies.gateway.keys import gateway_id, is_signed
 from huskies.gateway.log import Log
+from huskies.gateway.mending import mend
 from huskies.gateway.peer_link import PeerLink, Socket
 from huskies.gateway.presence import PresenceTable
 from huskies.protocol import peer_wire as wire
@@ -96,7 +96,7 @@ class Peers:
     def start(self, spawn: Callable[[Coroutine[Any, Any, None]], None]) -> None:
         """Begin to dial, and what else goes on for as long as the gateway runs."""
         self.log.on_repaired.append(lambda _: self._rescan())
-        for work in (*map(self._keep, self._dialed), self._say_presence(), self._mend()):
+        for work in (*map(self._keep, self._dialed), self._say_presence(), mend(self.log, self._open_links)):
             spawn(work)
 
     async def stop(self) -> None:
@@ -219,30 +219,8 @@ class Peers:
                 for link in self._serving:
                     link.say_presence(said)
 
-    # --- repairing ---------------------------------------------------------------------------------
-
-    async def _mend(self) -> None:
-        """Put damaged blocks back from what other gateways hold, as soon as one does."""
-        while True:
-            await asyncio.sleep(limits.MEND_INTERVAL)
-            for damaged in self.log.damaged.ranges():
-                for link in [link for link in self._links.values() if link.open]:
-                    if await self._mend_from(link, damaged.position):
-                        break
-
-    async def _mend_from(self, link: PeerLink, position: int) -> bool:
-        damaged = await self.log.damaged_block(position)
-        if damaged is None or not damaged.runs:
-            return False
-        events: list[RelayedEvent] = []
-        for run in damaged.runs:
-            stream = self.log.streams[run.stream_id]
-            assert stream is not None  # noqa: S101 - runs that name no stream are not taken for plausible
-            fetched = await link.fetch(stream.origin, run.first_seq, run.last_seq)
-            if len(fetched) != run.count:
-                return False
-            events += fetched
-        return await self.log.repair(position, damaged.runs, events) is None
+    def _open_links(self) -> list[PeerLink]:
+        return [link for link in self._links.values() if link.open]
 
     def _rescan(self) -> None:
         for link in self._serving:

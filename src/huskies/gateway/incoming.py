@@ -1,0 +1,130 @@
+"""What another gateway sends: taken into the log, and settled frame by frame."""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable
+
+from huskies.gateway.appends import Append, Claim, Diverged, Lost
+from huskies.gateway.blocks import Stream
+from huskies.gateway.log import Log
+from huskies.gateway.outgoing import Outgoing
+from huskies.gateway.streams import names_of
+from huskies.protocol import peer_wire as wire
+from huskies.protocol.vectors import Origin
+
+_log = logging.getLogger("huskies.peers")
+
+
+class Incoming:
+    """One connection's appends; `out` is told what the other gateway evidently holds.
+
+    `settled` is called with the newest frame of which nothing is left to wait for, `gap` with the seq that
+    was expected where something was left out, `rescan` with a sequence that has to be sent beyond a seq (with
+    the digest there), `ask_again` with the other side's number of one that it has to send from the beginning.
+    """
+
+    def __init__(
+        self,
+        log: Log,
+        out: Outgoing,
+        *,
+        settled: Callable[[int], None],
+        gap: Callable[[int], None],
+        rescan: Callable[[Origin, int, int], None],
+        ask_again: Callable[[int], None],
+    ) -> None:
+        self._to_log = log
+        self._out = out
+        self._settled = settled
+        self._gap = gap
+        self._rescan = rescan
+        self._ask_again = ask_again
+        self._streams: dict[int, Stream] = {}
+        self._numbers: dict[Origin, int] = {}
+        # Events up to here were recorded before this connection began: what comes of them is history.
+        self._replayed: dict[int, int] = {}
+        # Sequences of which two histories have met: what is in flight of the one that loses is nothing new.
+        self._settling: set[Origin] = set()
+        # Each frame and how many of its runs are not settled.
+        self._frames: deque[list[int]] = deque()
+
+    def name(self, number: int, stream: Stream, last_seq: int) -> None:
+        """The other side has a number for a sequence, and holds so much of it."""
+        self._streams[number] = stream
+        self._numbers[stream.origin] = number
+        self._replayed.setdefault(number, last_seq)
+
+    def stream(self, number: int) -> Stream:
+        """The sequence that the other side named so."""
+        return self._streams[number]
+
+    def take(self, frame: wire.Runs, size: int) -> None:
+        """Append what a frame of `size` bytes brings."""
+        start = 0
+        self._frames.append([frame.frame, len(frame.runs)])
+        for run in frame.runs:
+            stream = self._streams[run.number]
+            events = frame.events[start : start + run.count]
+            start += run.count
+            last_seq = run.first_seq + run.count - 1
+            self._out.they_have(stream.origin, last_seq, run.after, stream.id)
+            self._to_log.append(
+                Append(
+                    stream,
+                    run.first_seq,
+                    events,
+                    run.received_ms,
+                    max(run.replayed_through, min(self._replayed[run.number], last_seq)),
+                    self,
+                    run.count,
+                    size * run.count // len(frame.events),
+                    claim=Claim(run.before, run.after, self._on_branch),
+                )
+            )
+
+    def diverged(self, stream: Stream) -> None:
+        """Both send all they retain of it; whoever holds the branch that loses then sees where it begins."""
+        if stream.origin in self._settling:
+            return
+        self._settling.add(stream.origin)
+        _log.error("another gateway holds another history of a sled", extra=names_of(stream))
+        self._ask_again(self._numbers[stream.origin])
+        self._rescan(stream.origin, 0, 0)
+
+    # --- AppendOwner -------------------------------------------------------------------------------
+
+    def on_committed(self, last_seq: int, batches: int, events: int) -> None:
+        """So many runs are settled, in the order in which they came."""
+        del last_seq, events
+        done = 0
+        while batches:
+            waiting = self._frames[0]
+            settled = min(batches, waiting[1])
+            waiting[1] -= settled
+            batches -= settled
+            if not waiting[1]:
+                done = self._frames.popleft()[0]
+        if done:
+            self._settled(done)
+
+    def on_gap(self, expected: int, batches: int, events: int) -> None:
+        """The other gateway left something out."""
+        del batches, events
+        self._gap(expected)
+
+    def on_conflict(self, seq: int, batches: int, events: int) -> None:
+        """Never happens: of two branches one wins."""
+        raise AssertionError(f"{seq}, {batches}, {events}: a conflict where a branch wins")
+
+    def _on_branch(self, stream: Stream, branch: Lost | Diverged) -> None:
+        if isinstance(branch, Diverged):
+            self.diverged(stream)
+            return
+        _log.error(
+            "another gateway holds a branch of a sled's history that lost; it is told",
+            extra={**names_of(stream), "from": branch.seq},
+        )
+        self._settling.add(stream.origin)
+        self._rescan(stream.origin, branch.seq - 1, branch.digest)
