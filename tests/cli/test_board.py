@@ -51,10 +51,13 @@ def test_what_is_stuck_comes_first_and_the_oldest_of_it_first(capsys: pytest.Cap
 
 def test_a_sled_in_trouble_needs_attention(capsys: pytest.CaptureFixture[str]) -> None:
     missing = [{"sled_id": "x", "epoch": "y", "first_seq": 3, "last_seq": 5}, {"first_seq": 9, "last_seq": 9}]
-    lines = shown(capsys, {"name": "web-shop", "identity_used_twice": True, "missing": missing})
-    assert lines[1:3] == [
+    lines = shown(
+        capsys, {"name": "web-shop", "identity_used_twice": True, "missing": missing, "quarantined": missing}
+    )
+    assert lines[1:4] == [
         "web-shop identity used twice: two sleds run with one state directory; give one its own",
         "web-shop events lost: 4 that its sled recorded and no one holds any more",
+        "web-shop in quarantine: 4 events of two sleds with one identity; give each its own",
     ]
 
 

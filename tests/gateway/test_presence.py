@@ -14,23 +14,30 @@ def said(version: int, *present: Present, gateway_id: str = OTHER) -> Presence:
 
 def test_the_newest_word_of_each_gateway_counts() -> None:
     table = PresenceTable(OWN)
-    assert table.merge(said(2, SHOP), 0)
-    assert not table.merge(said(1), 0)
-    assert not table.merge(said(2), 0)
-    assert table.merge(said(1, Present("shop", None), gateway_id=THIRD), 0)
+    assert table.merge(said(2, SHOP), 0, THIRD)
+    assert not table.merge(said(1), 0, THIRD)
+    assert not table.merge(said(2), 0, THIRD)
+    assert table.merge(said(1, Present("shop", None), gateway_id=THIRD), 0, THIRD)
     assert table.elsewhere(0) == {"shop": [SHOP, Present("shop", None)]}
-    assert table.merge(said(3), 0)
+    assert table.merge(said(3), 0, THIRD)
     assert table.elsewhere(0) == {"shop": [Present("shop", None)]}
     assert len(table.known(0)) == 2
 
 
+def test_what_a_gateway_says_itself_counts_although_its_clock_was_set_back() -> None:
+    table = PresenceTable(OWN)
+    table.merge(said(9, SHOP), 0, OTHER)
+    assert table.merge(said(2), 0, OTHER)
+    assert table.elsewhere(0) == {}
+
+
 def test_what_it_said_itself_is_no_news() -> None:
-    assert not PresenceTable(OWN).merge(said(9, SHOP, gateway_id=OWN), 0)
+    assert not PresenceTable(OWN).merge(said(9, SHOP, gateway_id=OWN), 0, OTHER)
 
 
 def test_a_gateway_that_is_not_heard_of_is_forgotten() -> None:
     table = PresenceTable(OWN)
-    table.merge(said(1, SHOP), 0)
+    table.merge(said(1, SHOP), 0, OTHER)
     assert table.elsewhere(limits.SILENCE_LIMIT) == {"shop": [SHOP]}
     assert table.elsewhere(limits.SILENCE_LIMIT + 1) == {}
     assert table.known(limits.SILENCE_LIMIT + 1) == []

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 import pytest
 from tests.gateway.conftest import Owner, stop, stored
+from tests.support.peer_client import peer_client
 from tests.support.relay_client import blocked, connect, connect_v1, new_key, sled_id_of
 
 from huskies import limits
@@ -374,6 +375,53 @@ async def test_garbage_in_the_greeting_is_refused(
     assert said[-1]["type"] == "refused"
     assert said[-1]["reason"].startswith(reason)
     assert socket.close_code == 1008
+
+
+EVENT = blocked("theirs")
+
+
+async def test_a_gateway_that_leaves_something_out_is_refused_and_nothing_of_it_stored(
+    start_gateway: StartGateway,
+) -> None:
+    one = await start_gateway(name="one")
+    async with peer_client(one.url) as peer:
+        await peer.hold([1, SLED, EPOCH, "shop", 9, 1])
+        await peer.send("runs", frame=1, runs=[[1, 3, 1, 1_000, 0, 1, 2]], events=[EVENT])
+        refused = await peer.receive("refused")
+    assert (refused["code"], refused["reason"]) == ("invalid", "seq 1 of a sequence was expected next")
+    assert not heads(one)
+
+
+async def test_a_gateway_that_says_it_holds_more_than_there_is_keeps_no_one_from_anything(
+    start_gateway: StartGateway, eventually: Eventually
+) -> None:
+    one = await start_gateway(name="one")
+    await push(one, "1", "2")
+    async with peer_client(one.url) as liar:
+        await liar.hold([1, SLED, EPOCH, "shop", 2**62, 7], [2, "bb" * 32, EPOCH, "shop", 2**62, 7])
+        await push(one, "3")
+        other = await start_gateway(name="other", peers=[one.url])
+        await eventually(same(one, other))
+        async with await connect(one.url, "shop", new_key(), EPOCH) as sled:
+            await sled.send_events(1, blocked("4"))
+            await sled.acked(1)
+    assert heads(other)[SLED, EPOCH][0] == 3
+
+
+async def test_a_gateway_whose_digests_are_wrong_is_noticed_and_stores_what_it_sends_once(
+    start_gateway: StartGateway, caplog: pytest.LogCaptureFixture
+) -> None:
+    one = await start_gateway(name="one")
+    async with peer_client(one.url) as peer:
+        await peer.hold([1, SLED, EPOCH, "shop", 1, 5])
+        for frame in (1, 2):
+            await peer.send("runs", frame=frame, runs=[[1, 1, 1, 1_000, 0, 0, 5]], events=[EVENT])
+            assert await peer.receive("ack") == {"type": "ack", "frame": frame}
+        # What would continue another history is asked for from the beginning.
+        await peer.send("runs", frame=3, runs=[[1, 2, 1, 1_000, 0, 5, 6]], events=[EVENT])
+        await peer.receive("again")
+    assert "another gateway's digest is wrong" in caplog.text
+    assert heads(one)[SLED, EPOCH][0] == 1
 
 
 # --- repairing ---------------------------------------------------------------------------------------

@@ -35,7 +35,7 @@ class StoryView(msgspec.Struct, frozen=True):
 
 
 class MissingRange(msgspec.Struct, frozen=True):
-    """Events that a sled recorded and that no one holds any more."""
+    """Some consecutive events of a sled."""
 
     first_seq: int
     last_seq: int
@@ -50,6 +50,7 @@ class ProjectView(msgspec.Struct, frozen=True):
     outstanding: int | None = None
     stories: list[StoryView] = []
     missing: list[MissingRange] = []
+    quarantined: list[MissingRange] = []
     identity_used_twice: bool = False
 
 
@@ -95,8 +96,14 @@ def _attention(views: Sequence[ProjectView], now_ms: int) -> Table:
 def _sled_trouble(view: ProjectView) -> Iterator[tuple[str, str]]:
     if view.identity_used_twice:
         yield "identity used twice", "two sleds run with one state directory; give one its own"
-    if lost := sum(gap.last_seq - gap.first_seq + 1 for gap in view.missing):
+    if lost := _count(view.missing):
         yield "events lost", f"{lost} that its sled recorded and no one holds any more"
+    if aside := _count(view.quarantined):
+        yield "in quarantine", f"{aside} events of two sleds with one identity; give each its own"
+
+
+def _count(ranges: Sequence[MissingRange]) -> int:
+    return sum(each.last_seq - each.first_seq + 1 for each in ranges)
 
 
 def _story_trouble(story: StoryView) -> Iterator[tuple[str, str, int | None]]:

@@ -158,7 +158,7 @@ class Peers:
 
     def take_presence(self, presence: wire.Presence, source: PeerLink) -> None:
         """A gateway's sleds, as it says or another passes on: if that is news, everyone else hears of it."""
-        if self.presence.merge(presence, asyncio.get_running_loop().time()):
+        if self.presence.merge(presence, asyncio.get_running_loop().time(), source.peer_id):
             for link in self._serving:
                 if link is not source:
                     link.say_presence(presence)

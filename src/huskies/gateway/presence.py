@@ -29,12 +29,15 @@ class PresenceTable:
         self._said: frozenset[str] = frozenset()
         self._said_at = float("-inf")
 
-    def merge(self, said: Presence, now: float) -> bool:
-        """Another gateway says so, or passes it on; whether it is news, to be passed on."""
+    def merge(self, said: Presence, now: float, source: str) -> bool:
+        """The gateway `source` says so of itself, or passes it on; whether it is news, to be passed on.
+
+        What a gateway says itself always counts: its clock may have been set back.
+        """
         if said.gateway_id == self._gateway_id:
             return False
         known = self._heard.get(said.gateway_id)
-        if known is not None and known.version >= said.version:
+        if known is not None and known.version >= said.version and said.gateway_id != source:
             return False
         present = {entry.project: entry for entry in said.present}
         self._heard[said.gateway_id] = _Heard(said.version, now, present)

@@ -29,7 +29,7 @@ export function applyEvents(board, events) {
   const touched = new Set();
   for (const { project: name, event } of events) {
     if (!(event.type in CHANGES)) continue; // Rate limits move nothing.
-    const project = next.get(name) ?? { name, url: null, missing: [], stories: new Map() };
+    const project = next.get(name) ?? { name, url: null, missing: [], quarantined: [], stories: new Map() };
     // One copy for each project and batch, however many of its events there are.
     const stories = touched.has(name) ? project.stories : new Map(project.stories);
     touched.add(name);
@@ -67,6 +67,7 @@ export function replaceProjects(board, views, now) {
         last_seen_ms: view.connected ? null : view.last_seen_ms,
         twice_noticed: view.identity_used_twice ? (before?.twice_noticed ?? now) : null,
         missing_noticed: view.missing.length ? (before?.missing_noticed ?? now) : null,
+        quarantined_noticed: view.quarantined.length ? (before?.quarantined_noticed ?? now) : null,
         stories: new Map(view.stories.map((story) => [story.story_id, story])),
       };
       return [view.name, before && sameProject(before, project) ? before : project];
@@ -118,14 +119,28 @@ function* sledTrouble(project, now) {
       "Two sleds run with one state directory and end each other's sessions. Stop one, or give it its own.",
       "since this page noticed it",
     );
-  if (project.missing.length) {
-    const ranges = project.missing.map(({ epoch, first_seq, last_seq }) => {
-      const which = first_seq === last_seq ? `event ${first_seq}` : `events ${first_seq} to ${last_seq}`;
-      return `${which} of epoch ${epoch.slice(0, 8)}`;
-    });
-    const reason = `Its sled recorded what no one holds any more: ${ranges.join("; ")}.`;
-    yield of("missing", project.missing_noticed, reason, "since this page noticed it");
-  }
+  if (project.missing.length)
+    yield of(
+      "missing",
+      project.missing_noticed,
+      `Its sled recorded what no one holds any more: ${ranges(project.missing)}.`,
+      "since this page noticed it",
+    );
+  if (project.quarantined.length)
+    yield of(
+      "quarantined",
+      project.quarantined_noticed,
+      `Two sleds with one identity pushed to different gateways. What one of them sent is set aside: ${ranges(project.quarantined)}.`,
+      "since this page noticed it",
+    );
+}
+
+function ranges(them) {
+  const texts = them.map(({ epoch, first_seq, last_seq }) => {
+    const which = first_seq === last_seq ? `event ${first_seq}` : `events ${first_seq} to ${last_seq}`;
+    return `${which} of epoch ${epoch.slice(0, 8)}`;
+  });
+  return texts.join("; ");
 }
 
 /** Two lists of shown events as one, newest first, none twice. */

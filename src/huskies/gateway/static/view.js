@@ -13,6 +13,7 @@ const KINDS = {
   silent: "Not connected",
   twice: "Identity used twice",
   missing: "Events missing",
+  quarantined: "Events set aside",
 };
 
 // --- small tools -----------------------------------------------------------------------------------
