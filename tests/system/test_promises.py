@@ -201,6 +201,36 @@ def test_a_gateway_that_cannot_write_acknowledges_nothing_and_says_why(tmp_path:
             assert numbers == list(range(40))
 
 
+def test_a_full_disk_at_one_of_three_gateways_stops_that_one_alone(tmp_path: Path) -> None:
+    project = make_project(tmp_path / "shop")
+    full, second = free_port(), free_port()
+    urls = [f"http://127.0.0.1:{port}" for port in (full, second)]
+    limited = ("gateway", "--port", str(full), "--data-dir", str(tmp_path / "full"))
+    with (
+        running(
+            "gateway", "--port", str(second), "--data-dir", str(tmp_path / "2"), "--peer", urls[0]
+        ) as other,
+        running("gateway", "--port", "0", "--data-dir", str(tmp_path / "3"), "--peer", urls[1]) as third,
+        running("sled", str(project), "--port", "0", env={"HUSKIES_GATEWAY_URL": " ".join(urls)}) as sled,
+    ):
+        gateway_url(other)
+        stopped = start_limited(*limited)
+        api = sled.find(r"answers at (http://127\.0\.0\.1:\d+)")[1]
+        for number in range(40):
+            body = {"type": "story_blocked", "story_id": "1_story_x", "reason": f"{number} {'x' * 15_000}"}
+            assert post(f"{api}/api/events", body)[0] == 201
+        output, _ = stopped.communicate(timeout=30)
+        assert (stopped.returncode, "log.db" in output) == (1, True)
+        last = third.find(r"gateway +(http://127\.0\.0\.1:\d+)")[1]
+        until(lambda: len(whole_log(last)) == 40, "the others go on")
+        with running(*limited) as again:
+            gateway_url(again)
+            until(lambda: len(whole_log(urls[0])) == 40, "with room again, it catches up")
+            for url in (*urls, last):
+                numbers = [int(event["event"]["reason"].split()[0]) for event in whole_log(url)]
+                assert numbers == list(range(40))
+
+
 def test_a_sled_that_cannot_write_confirms_nothing_and_says_why(tmp_path: Path) -> None:
     project = make_project(tmp_path / "shop")
     port = free_port()
