@@ -45,9 +45,7 @@ class Follower:
         self._deletions = Deletions()
         self._stages = {layout.stage(stage): stage for stage in STAGES}
         self._spool_new = layout.spool_new
-        self._watch = watch(
-            [layout.huskies, layout.work, *self._stages, layout.spool_new], self._on_change
-        )
+        self._watch = watch([layout.huskies, layout.work, *self._stages, layout.spool_new], self._on_change)
         self._changed: set[Path] = set()
         self._wake = asyncio.Event()
 
