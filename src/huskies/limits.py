@@ -70,6 +70,8 @@ PEER_FRAME_BYTES_MAX: Final = 32 << 20
 # Sent and not acknowledged: enough that a fast peer never waits for us, and bounded where it does not read.
 PEER_IN_FLIGHT_BYTES: Final = 16 << 20
 
+# How long a gateway with an empty log waits for another one before it takes sleds.
+REFILL_PATIENCE: Final = 30.0
 # Events asked for at a time to repair a damaged block: more than a run of one can have.
 FETCH_EVENTS_MAX: Final = 2_000
 # How long another gateway has for that, and how often damage is looked after.

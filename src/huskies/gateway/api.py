@@ -81,6 +81,8 @@ class Api:
         now = asyncio.get_running_loop().time()
         try:
             _refuse_foreign(request)
+            if self._gateway.refilling:
+                raise RefusedError(503, "this gateway is being filled from others; try again")  # noqa: TRY301 - answered below
             self._gateway.admission.issue(self._gateway.policy(), bearer(request), secret, now)
         except RefusedError as error:
             return self._refused(request, error)
@@ -239,8 +241,12 @@ class Api:
     async def readyz(self, request: web.Request) -> web.Response:
         """`GET /readyz`: sleds may push and readers read."""
         del request
-        ready = self._gateway.ready
-        return json_response({"status": "ready" if ready else "stopping"}, 200 if ready else 503)
+        gateway = self._gateway
+        if gateway.ready and gateway.refilling:
+            return json_response({"status": "being filled from other gateways"}, 503)
+        return json_response(
+            {"status": "ready" if gateway.ready else "stopping"}, 200 if gateway.ready else 503
+        )
 
     async def metrics(self, request: web.Request) -> web.Response:
         """`GET /metrics`."""

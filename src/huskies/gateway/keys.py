@@ -10,6 +10,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from huskies.errors import ConfigError
+from huskies.storage.files import sync_directory
 
 FILE_NAME: Final = "gateway.key"
 _KEY_BYTES: Final = 32
@@ -64,4 +65,5 @@ def _make(path: Path) -> bytes:
         file.flush()
         os.fsync(file.fileno())
     partial.replace(path)
+    sync_directory(path.parent)
     return secret

@@ -10,6 +10,7 @@ from typing import Final
 from filelock import FileLock, Timeout
 
 from huskies.errors import ConfigError
+from huskies.storage.files import ensure_private_directory
 
 _NAME: Final = "lock"
 
@@ -19,7 +20,7 @@ def locked(directory: Path) -> Iterator[None]:
     """Hold the directory, made where it is missing; raises `ConfigError` where that cannot be."""
     lock = FileLock(directory / _NAME)
     try:
-        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        ensure_private_directory(directory, parents=True)
         lock.acquire(timeout=0)
     except Timeout:
         raise ConfigError(

@@ -54,6 +54,10 @@ class Outgoing:
             stream.contested,
         )
 
+    def is_named(self, origin: Origin) -> bool:
+        """Whether the other gateway knows this side's number for the sequence."""
+        return origin in self._numbers
+
     def origin(self, number: int) -> Origin | None:
         """The sequence that has this number on this connection."""
         return self._origins[number - 1] if 0 < number <= len(self._origins) else None
@@ -96,7 +100,7 @@ class Outgoing:
 
     def _take(self, bundle: _Bundle, block: Block, run: Run, start: int, stream: Stream) -> Iterator[Outgo]:
         origin = stream.origin
-        if origin not in self._numbers:
+        if not self.is_named(origin):
             yield wire.Sequences(sequences=[self.announcement(stream)])
         theirs = self._current(stream)
         if theirs.seq < max(stream.base_seq, stream.dropped_seq):

@@ -99,6 +99,8 @@ class PeerLink:
         self._position = 0
         self._frame_size = 0
         self._boards: deque[Board] = deque()
+        # How far the other gateway held what this one lacked when the connection began.
+        self._awaited: dict[Origin, int] = {}
         self._said: dict[Origin, tuple[int | None, bool]] = {}
         self._said_news = 0
         self._end: asyncio.Future[End] = asyncio.get_running_loop().create_future()
@@ -112,6 +114,16 @@ class PeerLink:
     def unsent(self) -> int:
         """How many events of the log have not been looked at for this gateway yet."""
         return self._peers.feed.head.position - self._position
+
+    def has_caught_up(self) -> bool:
+        """Whether everything that the other gateway held when the connection began is here."""
+        sequences = self._peers.log.sequences
+        for origin, seq in list(self._awaited.items()):
+            stream = sequences.live(origin)
+            if stream is None or stream.last_seq < seq:
+                return False
+            del self._awaited[origin]
+        return self.was_open
 
     async def run(self) -> str:
         """Until the connection ends; says why."""
@@ -227,6 +239,8 @@ class PeerLink:
             if known.agrees:
                 self._out.they_have(known.stream.origin, theirs.last_seq, theirs.digest, known.stream.id)
                 held[known.stream.origin] = theirs.last_seq
+            if not self.open and theirs.last_seq > known.stream.last_seq:
+                self._awaited[known.stream.origin] = theirs.last_seq
             else:
                 self._incoming.diverged(known.stream)
         self._peers.holders.note(self.peer_id, held)
@@ -341,6 +355,8 @@ class PeerLink:
         """Send the boards that are as of what was sent."""
         while self._boards and self._boards[0].position <= self._position:
             board = self._boards.popleft()
+            if not self._out.is_named(board.stream.origin):
+                self._say(wire.Sequences(sequences=[self._out.announcement(board.stream)]))
             number = self._out.announcement(board.stream).number
             stories = list(board.stories)
             self._say(

@@ -35,6 +35,7 @@ from huskies.sockets import clean, websocket_url
 _log = logging.getLogger("huskies.peers")
 
 _PRESENCE_EVERY: Final = 1.0
+_REFILL_POLL: Final = 0.05
 
 
 class PeerState(msgspec.Struct, frozen=True):
@@ -106,6 +107,27 @@ class Peers:
         for link in links:
             link.end(DRAINING, "the gateway is stopping", CLOSE_GOING_AWAY)
         await asyncio.gather(*(link.ended.wait() for link in links))
+
+    async def refill(self) -> bool:
+        """Wait until an empty log holds what some other gateway held; False where nothing comes in time.
+
+        A gateway that lost its disk would else be taken for one that never had anything: a sled that no
+        longer keeps what was once acknowledged would begin a new history, and then the old one come back.
+        """
+        now = asyncio.get_running_loop().time
+        position, moved_at = self.log.position, now()
+        while now() - moved_at < limits.REFILL_PATIENCE:
+            if any(link.has_caught_up() for link in self._open_links()):
+                return True
+            await asyncio.sleep(_REFILL_POLL)
+            if self.log.position != position:
+                position, moved_at = self.log.position, now()
+        return False
+
+    @property
+    def are_named(self) -> bool:
+        """Whether this gateway is to connect to others."""
+        return bool(self._dialed)
 
     def check(self, token: str | None) -> None:
         """Whether who presents this token may connect; raises `RefusedError`."""

@@ -59,6 +59,8 @@ class Gateway:
         self._commits = commits
         self.slow_after = slow_after
         self.ready = False
+        # While its log is filled from other gateways, it takes no sleds.
+        self.refilling = False
         self.url = ""
         self.metrics = Metrics()
         self._urls: dict[str, str] = {}
@@ -94,6 +96,9 @@ class Gateway:
             )
         )
         self.peers.start(self._spawn)
+        if self.log.position == 0 and self.peers.are_named:
+            self.refilling = True
+            self._spawn(self._refill())
         self.ready = True
         _log.info("the gateway listens", extra={"url": self.url, "data_dir": str(settings.data_dir)})
 
@@ -226,6 +231,11 @@ class Gateway:
         self.ready = False
         if self._ended is not None and not self._ended.done():
             self._ended.set_exception(error)
+
+    async def _refill(self) -> None:
+        if not await self.peers.refill():
+            _log.warning("no other gateway could be asked what was in the log; it begins empty")
+        self.refilling = False
 
     async def _tick(self) -> None:
         while True:

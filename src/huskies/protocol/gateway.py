@@ -69,6 +69,7 @@ class GatewaySession:
         # How many gateways are to hold this sled's events; what is held so far is told with its acks.
         self.copies = 1
         self._held_seq = 0
+        self._acked_seq = 0
 
     def start(self) -> list[GatewayEffect]:
         """The upgrade was accepted."""
@@ -134,14 +135,18 @@ class GatewaySession:
         self.committed_seq = max(self.committed_seq, last_seq)
         if self._state is _State.OVER or self._refused_by_log:
             return self._when_settled()
+        self._acked_seq = max(self._acked_seq, last_seq)
         return [Send(wire.encode(wire.Ack(seq=last_seq))), *self._when_settled()]
 
     def held(self, seq: int) -> list[GatewayEffect]:
-        """As many gateways as the sled asked for hold everything up to `seq`."""
+        """As many gateways as the sled asked for hold everything up to `seq`.
+
+        Nothing more is acknowledged with it: what was held at the welcome has not been compared yet.
+        """
         if self._state is not _State.OPEN or seq <= self._held_seq:
             return []
         self._held_seq = seq
-        return [Send(wire.encode(wire.Ack(seq=self.committed_seq, held=seq)))]
+        return [Send(wire.encode(wire.Ack(seq=self._acked_seq, held=seq)))]
 
     def gap(self, expected: int, batches: int) -> list[GatewayEffect]:
         """So many batches began beyond what may come next."""
