@@ -32,7 +32,7 @@ run: $(STAMP)  ## Watch this repository itself: a gateway, a sled and the dashbo
 test: $(STAMP)  ## Run the tests.
 	$(BIN)/python -m pytest -n 2
 
-faults: $(STAMP)  ## Put real processes under every fault, in full size (about 40 minutes).
+faults: $(STAMP)  ## Put real processes under every fault, in full size (2,000 s of a processor).
 	$(BIN)/python -m faults
 
 lint: $(STAMP)  ## Check style and types.

@@ -3,36 +3,36 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import shutil
 import signal
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
-from faults.catalogue import FAULTS, Fault
-from faults.setting import QUICK, WHOLE, Setting
+from faults.catalogue import FAULTS
+from faults.runner import Outcome, Plan, outcomes
+
+_LINES = 15
 
 
-@dataclasses.dataclass
-class Outcome:
-    """What became of one fault; `problem` is empty where its invariant held."""
+def plain(outcome: Outcome) -> str:
+    """For a person who waits for it."""
+    fault = outcome.fault
+    head = f"{fault.number:>2} {fault.name}: {'FAILED' if outcome.problem else 'held'}"
+    took = f"{outcome.seconds:.0f} s, {outcome.processor_seconds:.0f} s of a processor"
+    return "\n".join([f"{head} ({took})", f"   {outcome.facts}", *_shortened(outcome.problem.splitlines())])
 
-    fault: Fault
-    seconds: float
-    facts: str
-    problem: str
 
-    def plain(self) -> str:
-        head = f"{self.fault.number:>2} {self.fault.name}: {'FAILED' if self.problem else 'held'}"
-        lines = [f"{head} ({self.seconds:.0f} s)", f"   {self.facts}", *self.problem.splitlines()[:20]]
-        return "\n".join(lines)
+def _shortened(lines: list[str]) -> list[str]:
+    """What a process said may be long: how it began and how it ended matter."""
+    return lines if len(lines) <= 2 * _LINES else [*lines[:_LINES], "…", *lines[-_LINES:]]
 
-    def markdown(self) -> str:
-        held = "**failed**" if self.problem else "held"
-        return f"| {self.fault.number} | {self.fault.what} | {held} | {self.facts} | {self.seconds:.0f} s |"
+
+def markdown(outcome: Outcome) -> str:
+    """A line of a table."""
+    fault, held = outcome.fault, "**failed**" if outcome.problem else "held"
+    return f"| {fault.number} | {fault.what} | {held} | {outcome.facts} | {outcome.seconds:.0f} s |"
 
 
 def _arguments() -> argparse.Namespace:
@@ -54,39 +54,27 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _carry_out(fault: Fault, arguments: argparse.Namespace, directory: Path) -> Outcome:
-    setting = Setting(QUICK if arguments.quick else WHOLE, arguments.seed, directory / fault.name)
-    setting.report.note("seed", str(arguments.seed))
-    started = time.perf_counter()
-    problem = ""
-    try:
-        fault.run(setting)
-    except Exception as error:  # noqa: BLE001 - the others are still worth a run
-        notes = "".join(f"\n{note}" for note in getattr(error, "__notes__", ()))
-        problem = f"{type(error).__name__}: {error}{notes}"
-    return Outcome(fault, time.perf_counter() - started, str(setting.report), problem)
-
-
-def _outcomes(arguments: argparse.Namespace, directory: Path) -> Iterator[Outcome]:
-    for fault in FAULTS:
-        if arguments.only and fault.name not in arguments.only:
-            continue
-        print(f"{fault.number} {fault.name} …", file=sys.stderr, flush=True)
-        outcome = _carry_out(fault, arguments, directory)
+def _run(arguments: argparse.Namespace, directory: Path) -> list[Outcome]:
+    plan = Plan(quick=arguments.quick, seed=arguments.seed, directory=directory)
+    wanted = [fault for fault in FAULTS if not arguments.only or fault.name in arguments.only]
+    found: list[Outcome] = []
+    for outcome in outcomes(wanted, plan):
         if not arguments.keep:
-            shutil.rmtree(directory / fault.name, ignore_errors=True)
+            shutil.rmtree(directory / outcome.name, ignore_errors=True)
         if not arguments.markdown:
-            print(outcome.plain(), flush=True)
-        yield outcome
+            print(plain(outcome), flush=True)
+        found.append(outcome)
+    return sorted(found, key=lambda outcome: [fault.name for fault in FAULTS].index(outcome.name))
 
 
 def main() -> int:
     arguments = _arguments()
     # So that what was started is stopped and what was written removed.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    started = time.perf_counter()
     directory: Path = arguments.keep or Path(tempfile.mkdtemp(prefix="huskies-faults-"))
     try:
-        outcomes = list(_outcomes(arguments, directory))
+        found = _run(arguments, directory)
     finally:
         if not arguments.keep:
             shutil.rmtree(directory, ignore_errors=True)
@@ -94,10 +82,12 @@ def main() -> int:
         print(
             "| # | fault | its invariant | what was done and found | took |\n| --- | --- | --- | --- | --- |"
         )
-        print("\n".join(outcome.markdown() for outcome in outcomes))
-        for outcome in outcomes:
+        print("\n".join(markdown(outcome) for outcome in found))
+        for outcome in found:
             print(outcome.problem, file=sys.stderr)
-    failed = [outcome.fault.name for outcome in outcomes if outcome.problem]
+    used = sum(outcome.processor_seconds for outcome in found)
+    print(f"\n{len(found)} faults in {time.perf_counter() - started:.0f} s, {used:.0f} s of a processor")
+    failed = [outcome.name for outcome in found if outcome.problem]
     if failed:
         repeat = " ".join(f"--only {name}" for name in failed)
         quick = "--quick " if arguments.quick else ""

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from faults.disk.failing import MARK
-from faults.fleet import Fleet, SledProcess, running_fleet
+from faults.fleet import Fleet, running_fleet
 from faults.processes import EndedError, Process
 from faults.setting import Setting
+from faults.sleds import SledProcess
 
 
 class Case(NamedTuple):

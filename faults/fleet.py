@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import urllib.error
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -12,80 +11,11 @@ from typing import Any
 
 from faults.checker import Identity, LossFoundError, check, check_identities, check_reader
 from faults.journal import Journal
-from faults.processes import Process, get, until, whole_log
+from faults.processes import Process, until, whole_log
 from faults.proxy import Proxy
 from faults.readers import StreamReader
 from faults.setting import Setting
-from huskies.sled.broadcast import Receipt
-
-# What everything may take to heal and drain, on a machine that others use as well.
-HEALING = 240.0
-
-
-class SledProcess:
-    """One process with some publishing sleds."""
-
-    def __init__(self, fleet: Fleet, projects: Sequence[Path], *, values: str = "") -> None:
-        self._fleet = fleet
-        self._values = values
-        self.projects = projects
-        self.names = [project.name for project in projects]
-        self.goal = 0
-        self.starts = 0
-        # Further options of `faults.process`.
-        self.planted: list[str] = []
-        self.process: Process | None = None
-
-    @property
-    def running(self) -> Process:
-        assert self.process is not None
-        return self.process
-
-    def start(self) -> None:
-        self.starts += 1
-        arguments = ("--gateway-url", self._fleet.proxy.url, "--journal", str(self._fleet.journals))
-        options = (f"--values={self._values}", f"--padding={self._fleet.padding}")
-        self.process = Process(
-            "publish",
-            *arguments,
-            *options,
-            *map(str, self.projects),
-            planted=[*self._fleet.setting.planted_limits, *self.planted],
-        )
-        for name in self.names:
-            self.process.find(rf"(?m)^sled {re.escape(name)} (http\S+)$", 60)
-        self.process.tell(str(self.goal))
-
-    def aim(self, goal: int) -> None:
-        """Let each sled publish up to this number."""
-        self.goal = goal
-        self.running.tell(str(goal))
-
-    def reached(self) -> None:
-        """Wait until all up to the goal is confirmed, or was attempted by a process that died."""
-        for name in self.names:
-            self.running.find(rf"(?m)^reached {re.escape(name)} {self.goal}$", HEALING)
-
-    def health(self) -> list[dict[str, Any]]:
-        urls = [self.running.find(rf"(?m)^sled {re.escape(name)} (http\S+)$")[1] for name in self.names]
-        return [get(f"{url}/healthz") for url in urls]
-
-    def kill(self) -> None:
-        self.running.kill()
-
-    def emit(self) -> None:
-        """The next event of the first of these sleds, by a command and while no sled runs."""
-        journal = Journal(self._fleet.journals, self.names[0])
-        number = journal.last_attempted() + 1
-        journal.attempted(number)
-        event = ("blocked", f"{number % 200}_story_x", f"{self.names[0]} emitted {number}")
-        command = Process("emit", "-C", str(self.projects[0]), *event, planted=self.planted)
-        assert command.wait() == 0, command.output
-        journal.acknowledged(number, Receipt(sled_id="", epoch="", seq=0))
-
-    def restart(self) -> None:
-        self.kill()
-        self.start()
+from faults.sleds import HEALING, SledProcess, drained
 
 
 class Fleet:
@@ -104,16 +34,18 @@ class Fleet:
         for project in projects:
             (project / ".huskies").mkdir(parents=True)
         size = sleds_per_process or setting.sizes.sleds_per_process
-        self.sleds = [SledProcess(self, projects[at : at + size]) for at in range(0, len(projects), size)]
+        self.sleds = [self.sled(projects[at : at + size]) for at in range(0, len(projects), size)]
         self.names = names
         self.readers: list[StreamReader] = []
         self.log: list[dict[str, Any]] = []
         # Whether readers may be told that the log is not the one they read before.
         self.was_restored = False
-        # How much longer than it need be each event is.
-        self.padding = 0
         self._held: dict[tuple[str, str], int] = {}
         self._held_to = "0"
+
+    def sled(self, projects: Sequence[Path], *, values: str = "") -> SledProcess:
+        """One process with these sleds, not started."""
+        return SledProcess(self.setting, self.journals, [self.proxy.url], projects, values=values)
 
     # --- processes ---------------------------------------------------------------------------------
 
@@ -169,16 +101,29 @@ class Fleet:
         for sled in self.sleds:
             sled.reached()
         self.drain(*self.sleds)
-        self.log = whole_log(self.url)
+        self._read_on()
         if self.log:
             until(self._followed, "the subscribers have everything", HEALING)
 
+    def _read_on(self) -> None:
+        """Bring `log` up to date."""
+        try:
+            self.log += whole_log(self.url, after=self.log[-1]["cursor"] if self.log else "0")
+        except urllib.error.HTTPError as error:
+            # It is not the log any more that was read before.
+            error.close()
+            if error.code != HTTPStatus.CONFLICT:
+                raise
+            self.log = whole_log(self.url)
+
     def drain(self, *sleds: SledProcess) -> None:
-        until(lambda: self._drained(sleds), "the outboxes drain", HEALING)
+        until(lambda: drained(sleds), "the outboxes drain", HEALING)
 
     def judge(self) -> None:
         """Checker C, after everything healed and drained."""
         self.settle()
+        # All of it again: what was read before was read before some of the faults.
+        self.log = whole_log(self.url)
         self.judge_log()
 
     def judge_log(self) -> None:
@@ -250,13 +195,6 @@ class Fleet:
         self.readers_proxy.stop()
         for reader in self.readers:
             reader.join(10)
-
-    def _drained(self, sleds: Sequence[SledProcess]) -> bool:
-        return all(
-            state["relay"] == "connected" and state["unacked"] == 0
-            for sled in sleds
-            for state in sled.health()
-        )
 
     def _followed(self) -> bool:
         last = self.log[-1]["cursor"]

@@ -8,10 +8,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from faults.fleet import Fleet, SledProcess, running_fleet
+from faults.fleet import Fleet, running_fleet
 from faults.network import BREAKS, heal
 from faults.proxy import Seen
 from faults.setting import Setting
+from faults.sleds import SledProcess
 from faults.triggers import Trigger
 
 _HOUR = 3_600.0

@@ -36,6 +36,8 @@ class Line:
     acked: int = 0
     # The client's side was broken and the gateway's is held open.
     half_open: bool = False
+    # Something of it fell into a black hole; nothing can follow it.
+    swallowed: bool = False
 
 
 @dataclass
@@ -53,9 +55,11 @@ class Proxy:
 
     `watch` sees each frame of the relay protocol first, in the proxy's own thread, and says whether it is
     passed on. `acked` is the newest seq that the gateway has acknowledged of each history, passed on or not.
+    `blind`: it looks into nothing, as between two gateways.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, blind: bool = False) -> None:
+        self._blind = blind
         self.target: int | None = None
         self.mode: Mode = "pass"
         self.delay = 0.0
@@ -171,21 +175,25 @@ class Proxy:
         scanner = Scanner()
         try:
             while data := await reader.read(1 << 16):
-                for piece in scanner.feed(data):
+                for piece in [Piece(data)] if self._blind else scanner.feed(data):
                     if self._passes(line, direction, piece) and not (line.half_open and direction == "down"):
-                        await self._send(writer, piece.raw)
+                        await self._send(line, writer, piece.raw)
             if not line.half_open:
                 writer.close()
         except ConnectionError:
             pass
 
-    async def _send(self, writer: asyncio.StreamWriter, data: bytes) -> None:
+    async def _send(self, line: Line, writer: asyncio.StreamWriter, data: bytes) -> None:
         if self.mode == "black hole":
+            line.swallowed = True
+        if line.swallowed:
             return
         if self.mode == "delay":
             await asyncio.sleep(self.delay)
         if self.mode == "slice":
             for index in range(len(data)):
+                if writer.is_closing():
+                    raise ConnectionResetError
                 writer.write(data[index : index + 1])
                 await asyncio.sleep(0)
         else:

@@ -36,11 +36,13 @@ def say(line: str) -> None:
 class Publisher:
     """A sled that publishes; a service as `runtime.run` takes it."""
 
-    def __init__(self, project_dir: Path, url: str | None, journal: Path, values: str, padding: int) -> None:
+    def __init__(
+        self, project_dir: Path, urls: Sequence[str], journal: Path, values: str, padding: int
+    ) -> None:
         self.name = project_dir.name
         self._story_name = "x" * padding
         self._value = f"{values}{self.name}"
-        self._sled = Sled(sled_config(project_dir, {}, name=self.name, gateway_url=url, port=0))
+        self._sled = Sled(sled_config(project_dir, {}, name=self.name, gateway_url=urls, port=0))
         self._journal = Journal(journal, self._value)
         self._next = self._journal.last_attempted() + 1
         self._run = self._journal.begin_run()
@@ -108,7 +110,7 @@ def _listen(publishers: Sequence[Publisher], loop: asyncio.AbstractEventLoop) ->
 def main(arguments: Sequence[str]) -> int:
     """Run until SIGTERM; exit statuses are those of `huskies sled`."""
     parser = argparse.ArgumentParser(prog="publish")
-    parser.add_argument("--gateway-url")
+    parser.add_argument("--gateway-url", action="append", default=[], help="in order of preference")
     parser.add_argument("--journal", type=Path, required=True)
     parser.add_argument("--values", default="", help="what a sled's name in its values begins with")
     parser.add_argument("--padding", type=int, default=0, help="how much longer each event is")

@@ -6,9 +6,9 @@ Each ends in a new epoch or in quarantine: no seq that was used is accepted for 
 from __future__ import annotations
 
 import shutil
-from pathlib import Path
 
-from faults.fleet import Fleet, SledProcess, running_fleet
+from faults.copies import Clone
+from faults.fleet import Fleet, running_fleet
 from faults.setting import Setting
 
 
@@ -83,14 +83,11 @@ def _clone_apart(fleet: Fleet, goal: int) -> None:
 
 def _clone(fleet: Fleet, goal: int, *, number: int, connected: bool) -> None:
     original = fleet.sleds[-1]
-    place = original.projects[0]
-    away = place.with_name(f"{place.name}.away")
     original.kill()
-    place.rename(away)
-    shutil.copytree(away, place)
+    copy = Clone(original)
     # Another name in its events' values: who recorded what must be told apart, by us alone.
-    clone = SledProcess(fleet, original.projects, values=f"clone{number}-")
-    fleet.names.append(f"clone{number}-{place.name}")
+    clone = fleet.sled(original.projects, values=f"clone{number}-")
+    fleet.names.append(f"clone{number}-{original.names[0]}")
     epochs = set()
     fleet.proxy.mode = "pass" if connected else "refuse"
     for sled in (clone, original):
@@ -100,7 +97,7 @@ def _clone(fleet: Fleet, goal: int, *, number: int, connected: bool) -> None:
         if connected:
             fleet.drain(sled)
         sled.kill()
-        _swap(place, away)
+        copy.swap()
     fleet.proxy.mode = "pass"
     for sled in (clone, original):
         sled.start()
@@ -108,15 +105,8 @@ def _clone(fleet: Fleet, goal: int, *, number: int, connected: bool) -> None:
         epochs.add((sled.health()[0]["sled_id"], sled.health()[0]["epoch"]))
         if sled is clone:
             sled.kill()
-            _swap(place, away)
-    shutil.rmtree(away)
+            copy.swap()
+    copy.discard()
     assert len(epochs) == 2, "a sled and its clone went on under one identity"
     fleet.aim(goal)
     fleet.setting.report.count("sleds cloned in their place")
-
-
-def _swap(one: Path, other: Path) -> None:
-    between = one.with_name(f"{one.name}.between")
-    one.rename(between)
-    other.rename(one)
-    between.rename(other)

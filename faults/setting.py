@@ -31,7 +31,16 @@ class Sizes:
     storm_readers: int
     mix_rounds: int
     schedules: int
-    # Limits of the product that are shortened, so that a quick run need not wait for them.
+    simulated_hours: float
+    # Chain, and ring, of three gateways that are cut off from each other; events of each sled in each.
+    mesh_shapes: int
+    mesh_events: int
+    partition_rounds: int
+    rot_gateways: int
+    rot_rounds: int
+    rot_events: int
+    # Limits of the product that are shortened: in the whole form only that sleds are back sooner after each
+    # break, which makes room for more of them; in a quick run whatever it would wait for.
     limits: tuple[str, ...] = ()
 
 
@@ -53,6 +62,14 @@ WHOLE = Sizes(
     storm_readers=1_000,
     mix_rounds=24,
     schedules=100_000,
+    simulated_hours=1_000.0,
+    mesh_shapes=2,
+    mesh_events=5_000,
+    partition_rounds=10,
+    rot_gateways=3,
+    rot_rounds=45,
+    rot_events=1_500,
+    limits=("BACKOFF_FIRST=0.1",),
 )
 QUICK = Sizes(
     sleds=3,
@@ -71,6 +88,13 @@ QUICK = Sizes(
     storm_readers=50,
     mix_rounds=6,
     schedules=200,
+    simulated_hours=2.0,
+    mesh_shapes=1,
+    mesh_events=120,
+    partition_rounds=2,
+    rot_gateways=2,
+    rot_rounds=4,
+    rot_events=240,
     limits=(
         "BACKOFF_FIRST=0.1",
         "ACK_LIMIT=1",
@@ -110,12 +134,12 @@ def _shown(value: int | str) -> str:
 class Setting:
     """One fault's run. The same seed draws the same faults, as far as real processes repeat themselves."""
 
-    def __init__(self, sizes: Sizes, seed: int, directory: Path) -> None:
+    def __init__(self, sizes: Sizes, seed: int, directory: Path, *, report: Report | None = None) -> None:
         self.sizes = sizes
         self.seed = seed
         self.directory = directory
         self.rng = random.Random(seed)
-        self.report = Report()
+        self.report = report or Report()
         # Whether a power loss takes everything that was not synced, instead of what chance says.
         self.harsh = False
         directory.mkdir(parents=True, exist_ok=True)

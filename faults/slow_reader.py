@@ -87,7 +87,8 @@ class Stopwatch:
 def run(setting: Setting) -> None:
     with running_fleet(setting) as fleet:
         # More than what sockets hold for a reader that takes nothing.
-        fleet.padding = 1_000
+        for sled in fleet.sleds:
+            sled.padding = 1_000
         fleet.start_gateway()
         fleet.start_sleds()
         fleet.follow()

@@ -16,7 +16,7 @@ import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from huskies.errors import ConfigError, StoreError
-from huskies.sled.layout import create_private_file, sync_directory
+from huskies.storage.files import create_private_file, sync_directory
 
 _SUFFIX: Final = ".key"
 

@@ -6,15 +6,14 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from pathlib import Path
 from typing import Final
 
 from huskies.errors import ConfigError
 from huskies.events.model import STAGES
+from huskies.storage.files import ensure_private_directory, sync_directory
 
 _OWNER_ONLY_DIRECTORY: Final = 0o700
-_OWNER_ONLY_FILE: Final = 0o600
 _GITIGNORE: Final = b"/state/\n"
 
 
@@ -76,34 +75,6 @@ def lay_out(layout: Layout) -> None:
             layout.stage(stage).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(error.filename or str(layout.work), f"cannot be made: {error.strerror}") from None
-
-
-def ensure_private_directory(directory: Path) -> None:
-    """Make the directory, owner-only and durably, unless it is there; raises `OSError`."""
-    if directory.is_dir():
-        return
-    directory.mkdir(mode=_OWNER_ONLY_DIRECTORY, exist_ok=True)
-    sync_directory(directory.parent)
-
-
-def create_private_file(path: Path, content: bytes) -> None:
-    """Write a new owner-only file and fsync it; raises `FileExistsError` or another `OSError`."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _OWNER_ONLY_FILE)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def sync_directory(directory: Path) -> None:
-    """Make what was created, renamed or removed in the directory durable; raises `OSError`."""
-    if os.name == "nt":  # Windows has no such call; its file systems journal the directory
-        return
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _write_if_missing(path: Path, content: bytes) -> None:

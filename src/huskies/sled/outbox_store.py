@@ -18,8 +18,8 @@ from huskies.sled import outbox_schema as schema
 from huskies.sled.board import Published, fold
 from huskies.sled.identity import Identity
 from huskies.sled.intake import Entry
-from huskies.sled.layout import create_private_file
 from huskies.sled.scan import Changes, SeenStory
+from huskies.storage.files import create_private_file
 from huskies.storage.sqlite import open_writer
 
 # Stories that only other programs speak of; beyond so many the ones that changed longest ago are forgotten.

@@ -20,7 +20,8 @@ from huskies import limits
 from huskies.errors import InvalidEventError, StoreError
 from huskies.events.model import StatusEvent
 from huskies.sled.intake import entry_of
-from huskies.sled.layout import Layout, create_private_file, ensure_state, sync_directory
+from huskies.sled.layout import Layout, ensure_state
+from huskies.storage.files import create_private_file, sync_directory
 
 _NS_PER_MS: Final = 1_000_000
 _counter = itertools.count()

@@ -17,8 +17,9 @@ from typing import Final, TypeAlias
 from huskies import limits
 from huskies.errors import InvalidEventError
 from huskies.sled.intake import Entry, entry_from
-from huskies.sled.layout import Layout, ensure_private_directory, sync_directory
+from huskies.sled.layout import Layout
 from huskies.sled.outbox import Outbox
+from huskies.storage.files import ensure_private_directory, sync_directory
 
 _log = logging.getLogger("huskies.sled")
 

@@ -1,1 +1,1 @@
-"""What sled and gateway share about writing durably: one thread that commits, and SQLite's settings."""
+"""What sled and gateway share about writing durably: a thread that commits, SQLite's settings, files."""
