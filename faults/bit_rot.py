@@ -65,14 +65,14 @@ class Rot:
         self._mesh.aim(self._mesh.sleds[0].goal + 1)
         self._mesh.settle()
         self._truth = _log(self._sound)
-        self._found_and_mended(flipped.position, column)
+        self._found_and_mended(flipped)
 
     def flip_at_rest(self, column: Column) -> None:
         self.victim.end()
         flipped = self._flip(column)
         self._verify_names(flipped.position)
         if self.start():
-            self._found_and_mended(flipped.position, column)
+            self._found_and_mended(flipped)
 
     def _flip(self, column: Column, *, older: bool = False) -> Flipped:
         flipped = flip_block(self.store, column, self.rng, older=older)
@@ -98,16 +98,15 @@ class Rot:
         self.victim.start()
         self.setting.report.count("rebuilt from the others")
 
-    def _found_and_mended(self, position: int, column: Column) -> None:
+    def _found_and_mended(self, flipped: Flipped) -> None:
         self.served_is_true()
-        found = rf"damaged at positions {position} to \d+"
-        self.victim.running.find(found)
+        self.victim.running.find(rf"damaged at positions {flipped.position} to \d+")
         self.setting.report.count("damaged blocks found and named")
-        if column == "runs":
-            # What stood there cannot be asked for.
+        if flipped.column == "runs" or (flipped.column == "chain" and flipped.newest):
+            # What stood there cannot be asked for, or no later block says whether the answer is right.
             self.rebuild()
             return
-        until(lambda: _damaged(self.victim) == 0, "what is damaged is repaired")
+        until(lambda: _damaged(self.victim) == 0, f"{flipped} is repaired")
         self.setting.report.count("repaired from the others")
 
     def served_is_true(self) -> None:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import random
+import re
 import sqlite3
 from contextlib import closing
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 Column = Literal["events", "runs", "chain"]
-# What begins each block's events.
-_EVENTS = b'[{"'
+# What an event says: no two say the same.
+_VALUE = re.compile(rb'"sled\d+ \d+ \d+"')
+# So much of a row lies in one piece, however long it is.
+_LOCAL = 100
 
 
 class Flipped(NamedTuple):
@@ -32,25 +35,29 @@ def flip_block(store: Path, column: Column, rng: random.Random, *, older: bool =
         rng.shuffle(order)
         content = store.read_bytes()
         for position in order:
-            runs, head = connection.execute(
-                "SELECT runs, substr(events, 1, 60) FROM blocks WHERE position = ?", (position,)
+            runs, events = connection.execute(
+                "SELECT runs, events FROM blocks WHERE position = ?", (position,)
             ).fetchone()
-            assert head.startswith(_EVENTS), head
-            # Its beginning, for the rest may lie in pages of its own.
-            at = content.find(runs[:100] + head if len(runs) <= 100 else runs[:100])
-            if at < 0:
-                continue
-            start, size = {
-                "runs": (at, min(len(runs), 100)),
-                "events": (at + len(runs), len(head)),
-                # SQLite keeps a number in as few bytes as it takes; the last ones are always there.
-                "chain": (at - 2, 2),
-            }[column]
-            if column == "events" and len(runs) > 100:
-                continue
-            flip(store, rng.randrange(start, start + size), rng)
-            return Flipped(position, column, newest=position == positions[-1])
+            place = _place(content, column, runs, events)
+            if place is not None:
+                flip(store, rng.choice(place), rng)
+                return Flipped(position, column, newest=position == positions[-1])
     return None
+
+
+def _place(content: bytes, column: Column, runs: bytes, events: bytes) -> range | None:
+    """Where a part of a block's column lies in the file; None where it was cut up, or lies in the WAL."""
+    if column == "events":
+        for value in _VALUE.findall(events):
+            if (at := content.find(value)) >= 0:
+                return range(at, at + len(value))
+        return None
+    # The rest may lie in pages of its own.
+    part = runs[:_LOCAL]
+    if (at := content.find(part)) < 0:
+        return None
+    # In front of it stands the checksum, in as few bytes as it takes; the last ones are always there.
+    return range(at, at + len(part)) if column == "runs" else range(at - 2, at)
 
 
 def flip(path: Path, at: int, rng: random.Random) -> None:

@@ -337,3 +337,16 @@ async def test_heads_are_checkpointed_now_and_then(
     with closing(sqlite3.connect(log.log.path)) as reader:
         assert log_store.read_meta(reader, "heads_position") == 2
         assert [s.last_seq for s in log_store.read_streams(reader) if s is not None] == [2]
+
+
+async def test_who_waits_for_a_log_that_fails_is_told(open_log: OpenLogs) -> None:
+    opened = await open_log()
+
+    def broken(_: sqlite3.Connection) -> None:
+        raise sqlite3.OperationalError("disk I/O error")
+
+    opened.log.later(broken)
+    for _ in range(2):  # while it fails, and afterwards
+        with pytest.raises(StoreError, match="disk I/O error"):
+            await opened.admit()
+    assert len(opened.failures) == 1

@@ -430,6 +430,20 @@ async def test_a_gateway_that_says_it_holds_more_than_there_is_keeps_no_one_from
     assert heads(other)[SLED, EPOCH][0] == 3
 
 
+async def test_what_two_gateways_agree_on_is_not_sent_again(start_gateway: StartGateway) -> None:
+    one = await start_gateway(name="one")
+    await push(one, "1", "2")
+    [(last_seq, digest)] = heads(one).values()
+    async with peer_client(one.url) as peer:
+        await peer.hold([1, SLED, EPOCH, "shop", last_seq, digest])
+        await push(one, "3")
+        frames = [await peer.next_frame()]
+        while frames[-1]["type"] != "runs":
+            frames.append(await peer.next_frame())
+    assert "again" not in [frame["type"] for frame in frames]
+    assert [run[1:3] for run in frames[-1]["runs"]] == [[3, 1]]
+
+
 async def test_a_gateway_whose_digests_are_wrong_is_noticed_and_stores_what_it_sends_once(
     start_gateway: StartGateway, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -27,13 +27,16 @@ class PeerClient:
 
     async def receive(self, kind: str) -> dict[str, Any]:
         """The next frame of this kind; others are passed over."""
+        while (frame := await self.next_frame())["type"] != kind:
+            pass
+        return frame
+
+    async def next_frame(self) -> dict[str, Any]:
         async with asyncio.timeout(PATIENCE):
-            while True:
-                message = await self.socket.receive()
-                assert message.type is aiohttp.WSMsgType.TEXT, message
-                frame: dict[str, Any] = json.loads(message.data)
-                if frame["type"] == kind:
-                    return frame
+            message = await self.socket.receive()
+        assert message.type is aiohttp.WSMsgType.TEXT, message
+        frame: dict[str, Any] = json.loads(message.data)
+        return frame
 
     async def greet(self, key: Ed25519PrivateKey) -> None:
         await self.send("hello", gateway_id=sled_id_of(key), nonce="n" * 32)

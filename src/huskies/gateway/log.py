@@ -62,6 +62,9 @@ class Log:
         self.sequences = self._writer.sequences
         self.streams = self.sequences.rows
         self._published = published
+        self._failed = failed
+        self._failure: StoreError | None = None
+        self._calls: set[asyncio.Future[Any]] = set()
         # Called in the event loop with each damaged block that was repaired, and with each number of a
         # sequence under which another branch lost.
         self.on_repaired: list[Callable[[Block], None]] = []
@@ -74,7 +77,7 @@ class Log:
             name="huskies-log",
             commit=self._commit,
             deliver=self._deliver,
-            failed=failed,
+            failed=self._fail,
             cost=_cost,
             max_cost=limits.COMMIT_EVENTS_MAX,
         )
@@ -118,8 +121,15 @@ class Log:
         self._thread.submit(_Call(run, None))
 
     async def call(self, run: Callable[[sqlite3.Connection], _T]) -> _T:
-        """Do something in the writer's transaction, after everything that was handed over before."""
+        """Do something in the writer's transaction, after everything that was handed over before.
+
+        Raises `StoreError` where the log cannot be written any more.
+        """
+        if self._failure is not None:
+            raise self._failure
         done: asyncio.Future[_T] = asyncio.get_running_loop().create_future()
+        self._calls.add(done)
+        done.add_done_callback(self._calls.discard)
         self._thread.submit(_Call(run, done))
         return await done
 
@@ -206,6 +216,13 @@ class Log:
         self._loop.call_soon_threadsafe(lambda: [listener(stream) for listener in self.on_cut])
 
     # --- back in the event loop --------------------------------------------------------------------
+
+    def _fail(self, error: StoreError) -> None:
+        self._failure = error
+        for waiting in list(self._calls):
+            if not waiting.done():
+                waiting.set_exception(error)
+        self._failed(error)
 
     def _deliver(self, jobs: Sequence[Append | _Call], results: Sequence[Any]) -> None:
         blocks = self._fresh.popleft()

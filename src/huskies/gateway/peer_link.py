@@ -97,6 +97,8 @@ class PeerLink:
         self._all_said = asyncio.Event()
         self.ended = asyncio.Event()
         self._position = 0
+        # Counts how often the log is walked from its beginning.
+        self._walks = 0
         self._frame_size = 0
         self._boards: deque[Board] = deque()
         # How far the other gateway held what this one lacked when the connection began.
@@ -239,10 +241,10 @@ class PeerLink:
             if known.agrees:
                 self._out.they_have(known.stream.origin, theirs.last_seq, theirs.digest, known.stream.id)
                 held[known.stream.origin] = theirs.last_seq
-            if not self.open and theirs.last_seq > known.stream.last_seq:
-                self._awaited[known.stream.origin] = theirs.last_seq
             else:
                 self._incoming.diverged(known.stream)
+            if not self.open and theirs.last_seq > known.stream.last_seq:
+                self._awaited[known.stream.origin] = theirs.last_seq
         self._peers.holders.note(self.peer_id, held)
 
     async def _opened(self) -> None:
@@ -278,12 +280,16 @@ class PeerLink:
 
     def rescan(self) -> None:
         """Something that could not be sent may be there now: look through the log again."""
-        self._position = 0
+        self._begin_anew()
 
     def _rescan(self, origin: Origin, seq: int, digest: int) -> None:
         self._out.they_have_only(origin, seq, digest)
-        self._position = 0
+        self._begin_anew()
         self._wake.set()
+
+    def _begin_anew(self) -> None:
+        self._position = 0
+        self._walks += 1
 
     # --- what goes ---------------------------------------------------------------------------------
 
@@ -316,7 +322,7 @@ class PeerLink:
                 await self._room.wait()
                 continue
             self._send_boards()
-            position = self._position
+            position, walk = self._position, self._walks
             blocks = peers.feed.recent(position)
             if blocks is None:
                 blocks, reached = await peers.history.blocks_lacking(position, self._lacks, _CHUNK_EVENTS)
@@ -325,8 +331,8 @@ class PeerLink:
             else:
                 await peers.feed.wait(None, _TICK)
                 continue
-            # Meanwhile it may have been told to begin anew.
-            if self._position == position:
+            # Meanwhile it may have been told to begin anew, also where it had only just begun.
+            if self._walks == walk:
                 self._position = reached
                 self._send_blocks(blocks)
             await asyncio.sleep(0)

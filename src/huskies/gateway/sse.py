@@ -76,9 +76,9 @@ class EventStream:
         self._cursor = Cursor(self._cursor.log_id, place.position, chain)
         # Who is cut off before the gap was told resumes in front of it.
         opening = self._cursor if place.gap is None else Cursor(self._cursor.log_id, place.gap[0] - 1, 0)
-        await self._write(_id_block(opening))
-        if place.reset is not None:
-            await self._write(_event_block("reset", {"reason": place.reset}))
+        # Together: whoever resumes from this id has been told of the reset.
+        reset = b"" if place.reset is None else _event_block("reset", {"reason": place.reset})
+        await self._write(_id_block(opening) + reset)
         if place.gap is not None:
             await self._write(_gap_block(self._cursor, *place.gap))
 
