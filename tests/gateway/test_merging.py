@@ -163,6 +163,32 @@ async def test_a_contested_sequence_takes_nothing_from_sleds(open_log: OpenLogs)
     assert len(opened.held()) == len(losing) + len(winning) - 2 + 1
 
 
+async def test_what_is_held_of_a_contested_sequence_is_acknowledged_again(open_log: OpenLogs) -> None:
+    winning, losing = two_branches()
+    opened = await open_log()
+    await Sender(winning).send(opened)
+    await Sender(losing).send(opened)
+    stream, whole, beyond = await opened.admit(*ORIGIN), Owner(), Owner()
+    opened.append(stream, 1, *winning, owner=whole)
+    opened.append(stream, len(winning), winning[-1], stored("more"), owner=beyond)
+    await opened.settled()
+    assert whole.told == [("ack", len(winning))]
+    assert beyond.told == [("conflict", len(winning) + 1)]
+
+
+async def test_what_is_in_flight_of_the_branch_that_lost_is_no_gap(open_log: OpenLogs) -> None:
+    winning, losing = two_branches()
+    opened = await open_log()
+    await Sender(winning[:3]).send(opened)
+    sender = Sender(losing)
+    await sender.send(opened, 1, 3)
+    await sender.send(opened, 4, 4)
+    sender.sequence += events("5", "6", "7", "8")
+    await sender.send(opened, 7, 8)
+    assert [type(branch) for branch in sender.branches] == [Lost, Diverged, Diverged]
+    assert ("gap", 4) not in sender.owner.told
+
+
 async def test_a_sequence_goes_on_beyond_what_is_retained_nowhere(open_log: OpenLogs) -> None:
     opened = await open_log()
     sender = Sender(events("1", "2", "3", "4", "5"))

@@ -73,12 +73,12 @@ class Appender:
         stream = self._sequences.live(job.stream.origin) or job.stream
         first_seq = job.first_seq or stream.last_seq + 1
         verdict: Split | _Refusal = judge(stream.last_seq, first_seq, job.count)
-        if stream.contested and job.claim is None:
-            verdict = Conflict(first_seq)
-        elif isinstance(verdict, Split):
+        if isinstance(verdict, Split):
             if verdict.held or (job.claim is not None and self._waits_unclaimed(stream)):
                 self.flush()
             stream, verdict = self._compare(stream, job, verdict)
+        if stream.contested:
+            verdict = _contested(job, first_seq, verdict)
         if isinstance(verdict, Gap | Conflict):
             self._refused[job.owner] = verdict
         if not isinstance(verdict, Split):
@@ -188,6 +188,17 @@ class Appender:
             "INSERT INTO quarantine (stream_id, first_seq, received_ms, events) VALUES (?, ?, ?, ?)",
             (job.stream.id, seq, job.received_ms, codec.encode_batch(events)),
         )
+
+
+def _contested(job: Append, first_seq: int, verdict: Split | _Refusal) -> Split | _Refusal:
+    """What becomes of a batch of a sequence of which two histories have met."""
+    if job.claim is None and isinstance(verdict, Split) and verdict.held < job.count:
+        # The sled goes on in a new epoch; what it sent before and is held is acknowledged.
+        return Conflict(first_seq + verdict.held)
+    if job.claim is not None and isinstance(verdict, Gap):
+        # What was in flight of the history that lost goes on beyond the end of the other.
+        return Diverged()
+    return verdict
 
 
 def _extended(claim: Claim, events: Sequence[RelayedEvent]) -> int:

@@ -56,26 +56,32 @@ class Incoming:
         self._numbers[stream.origin] = number
         self._replayed.setdefault(number, last_seq)
 
+    def is_settling(self, origin: Origin) -> bool:
+        """Whether two histories of the sequence have met on this connection."""
+        return origin in self._settling
+
     def stream(self, number: int) -> Stream:
         """The sequence that the other side named so."""
         return self._streams[number]
 
     def take(self, frame: wire.Runs, size: int) -> None:
         """Append what a frame of `size` bytes brings."""
-        start = 0
+        start, now_ms = 0, self._to_log.now_ms()
         self._frames.append([frame.frame, len(frame.runs)])
         for run in frame.runs:
             stream = self._streams[run.number]
             events = frame.events[start : start + run.count]
             start += run.count
             last_seq = run.first_seq + run.count - 1
-            self._out.they_have(stream.origin, last_seq, run.after, stream.id)
+            if stream.origin not in self._settling:
+                self._out.they_have(stream.origin, last_seq, run.after, stream.id)
             self._to_log.append(
                 Append(
                     stream,
                     run.first_seq,
                     events,
-                    run.received_ms,
+                    # A clock that is ahead must not keep events beyond their time.
+                    min(run.received_ms, now_ms),
                     max(run.replayed_through, min(self._replayed[run.number], last_seq)),
                     self,
                     run.count,

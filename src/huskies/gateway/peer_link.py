@@ -259,6 +259,8 @@ class PeerLink:
         held: dict[Origin, int] = {}
         while self._sent and self._sent[0][0] <= frame:
             held.update(self._sent.popleft()[1])
+        # What is of a history that lost is acknowledged, and not held.
+        held = {origin: seq for origin, seq in held.items() if not self._incoming.is_settling(origin)}
         self._peers.holders.note(self.peer_id, held)
 
     def _send_again(self, number: int) -> None:
@@ -272,6 +274,7 @@ class PeerLink:
         stream = self._incoming.stream(board.number)
         # Behind the events that came before it.
         await self._peers.log.call(lambda _: None)
+        stream = self._peers.log.sequences.live(stream.origin) or stream
         self._peers.boards.merge(Board(stream, board.seq, board.received_ms, board.stories))
 
     async def fetch(self, origin: Origin, first_seq: int, last_seq: int) -> list[RelayedEvent]:

@@ -107,12 +107,11 @@ class StreamReader:
         return self._noted_digest(stream.origin, before)
 
     def _noted_digest(self, origin: Origin, seq: int) -> int | None:
-        for stream in self._streams.rows:
-            if stream is not None and stream.origin == origin:
-                if seq == stream.base_seq:
-                    return stream.base_digest
-                if seq == stream.dropped_seq:
-                    return stream.dropped_digest
+        for stream in self._streams.numbers(origin):
+            if seq == stream.base_seq:
+                return stream.base_digest
+            if seq == stream.dropped_seq:
+                return stream.dropped_digest
         return None
 
     def _runs(self, stream: Stream, first_seq: int, last_seq: int) -> Iterator[tuple[Block, Run, int]]:

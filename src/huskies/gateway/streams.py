@@ -42,6 +42,10 @@ class Streams:
         numbers = self._numbers.get(origin)
         return None if numbers is None else numbers[-1]
 
+    def numbers(self, origin: Origin) -> list[Stream]:
+        """All numbers that the sequence stands under, the older first."""
+        return self._numbers.get(origin, [])
+
     def all_live(self) -> list[Stream]:
         """For each sequence the number under which it goes on."""
         return [numbers[-1] for numbers in list(self._numbers.values())]

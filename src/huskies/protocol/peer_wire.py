@@ -21,6 +21,9 @@ DUPLICATE: Final = "duplicate"
 
 Digest: TypeAlias = Annotated[int, Meta(ge=0, le=2**32 - 1)]
 Number: TypeAlias = Annotated[int, Meta(ge=1, le=2**31)]
+# Far beyond what a sled can record, and far from where adding to it overflows.
+_SEQ_MAX: Final = 2**53
+_Seq: TypeAlias = Annotated[int, Meta(ge=1, le=_SEQ_MAX)]
 _Ms: TypeAlias = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 
 
@@ -72,7 +75,7 @@ class Base(_Frame, frozen=True, kw_only=True, tag="base"):
     """Nothing up to `seq` is retained here; the digest up to there is this."""
 
     number: Number
-    seq: FirstSeq
+    seq: _Seq
     digest: Digest
 
 
@@ -83,7 +86,7 @@ class SentRun(msgspec.Struct, frozen=True, array_like=True):
     """
 
     number: Number
-    first_seq: FirstSeq
+    first_seq: _Seq
     count: Annotated[int, Meta(ge=1, le=100_000)]
     received_ms: _Ms
     replayed_through: Seq
