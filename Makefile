@@ -44,7 +44,7 @@ format: $(STAMP)  ## Put the code into its form.
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-bench: $(BENCH_STAMP)  ## Measure, side by side with what users would pick instead (about six minutes).
+bench: $(BENCH_STAMP)  ## Measure, side by side with what users would pick instead (about eight minutes).
 	$(BIN)/python -m bench
 
 bench-quick: $(BENCH_STAMP)  ## The same at tiny sizes, to see that it runs.
