@@ -23,6 +23,22 @@ class Closable(Protocol):
         """Close, and wait for the other side to."""
 
 
+class Socket(Closable, Protocol):
+    """What aiohttp's WebSockets of either side have in common."""
+
+    async def receive(self) -> aiohttp.WSMessage:
+        """The next frame."""
+
+    async def send_frame(self, message: bytes, opcode: aiohttp.WSMsgType) -> None:
+        """Send one; waits while the other side does not read."""
+
+    async def ping(self, message: bytes = b"") -> None:
+        """Send a ping."""
+
+    async def pong(self, message: bytes = b"") -> None:
+        """Send a pong."""
+
+
 async def first_of(*parts: Coroutine[Any, Any, str]) -> str:
     """Why the first of the parts ended, a lost connection being a reason; the others are cancelled.
 

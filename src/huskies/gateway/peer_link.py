@@ -7,7 +7,7 @@ import contextlib
 import logging
 from collections import deque
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 import aiohttp
 
@@ -37,7 +37,7 @@ from huskies.protocol.peer import (
 )
 from huskies.protocol.vectors import Origin
 from huskies.protocol.wire import CLOSE_GOING_AWAY, CLOSE_POLICY, CLOSE_UNSUPPORTED, INVALID
-from huskies.sockets import clean, close_socket, first_of
+from huskies.sockets import Socket, clean, close_socket, first_of
 
 if TYPE_CHECKING:
     from huskies.gateway.peers import Peers
@@ -49,25 +49,6 @@ _NOTHING_SAID: Final = (None, False)
 # What is read from the log at a time.
 _CHUNK_EVENTS: Final = 5_000
 _CHECKS_AT_ONCE: Final = 200
-
-
-class Socket(Protocol):
-    """What aiohttp's WebSockets of either side have in common."""
-
-    async def receive(self) -> aiohttp.WSMessage:
-        """The next frame."""
-
-    async def send_frame(self, message: bytes, opcode: aiohttp.WSMsgType) -> None:
-        """Send one; waits while the other side does not read."""
-
-    async def ping(self, message: bytes = b"") -> None:
-        """Send a ping."""
-
-    async def pong(self, message: bytes = b"") -> None:
-        """Send a pong."""
-
-    async def close(self, *, code: int, message: bytes) -> Any:  # noqa: ANN401 - of no interest
-        """Close, and wait for the other side to."""
 
 
 class PeerLink:

@@ -24,13 +24,13 @@ from huskies.gateway.holders import Holders
 from huskies.gateway.keys import gateway_id, is_signed
 from huskies.gateway.log import Log
 from huskies.gateway.mending import mend
-from huskies.gateway.peer_link import PeerLink, Socket
+from huskies.gateway.peer_link import PeerLink
 from huskies.gateway.presence import PresenceTable
 from huskies.protocol import peer_wire as wire
 from huskies.protocol.backoff import Backoff
 from huskies.protocol.peer import PeerSession
 from huskies.protocol.wire import CLOSE_GOING_AWAY, DRAINING, UNAUTHORIZED
-from huskies.sockets import clean, websocket_url
+from huskies.sockets import Socket, clean, websocket_url
 
 _log = logging.getLogger("huskies.peers")
 

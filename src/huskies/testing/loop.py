@@ -261,6 +261,8 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
             self._burying -= 1
 
     # --- what asyncio asks of an event loop --------------------------------------------------------
+    #
+    # The ignored overrides: asyncio's own signatures allow what nothing here ever passes.
 
     def time(self) -> float:
         """Seconds since the simulation began."""
