@@ -13,7 +13,7 @@ import re
 import stat
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Final, NoReturn, TypeVar
+from typing import Annotated, Final, TypeVar
 from urllib.parse import SplitResult, urlsplit
 
 import msgspec
@@ -22,9 +22,9 @@ from msgspec import Meta
 from huskies.durations import parse_duration
 from huskies.errors import ConfigError
 from huskies.events.names import is_project_name, make_project_name
-from huskies.events.words import TOML_TYPES, in_words
 from huskies.limits import COPIES_MAX, KEEP_ACKED_MS, PROJECT_NAME_MAX
 from huskies.logs import register_secret
+from huskies.toml_file import dotted, place, read, reason, refuse
 
 DEFAULT_HOST: Final = "127.0.0.1"
 DEFAULT_GATEWAY_PORT: Final = 3000
@@ -40,7 +40,6 @@ PEER_TOKEN_VARIABLE: Final = "HUSKIES_PEER_TOKEN"  # noqa: S105 - a variable's n
 
 _GATEWAY_ID: Final = re.compile(r"[0-9a-f]{64}")
 PROJECT_NAME_RULE: Final = f"expected a project name: 1 to {PROJECT_NAME_MAX} of A-Z a-z 0-9 . _ -"
-_LIST_INDEX: Final = re.compile(r"\[\d+\]")
 _GATEWAY_URL_RULE: Final = (
     "expected a URL of http, https, ws or wss with a host, without user name, query or fragment, "
     "such as http://gateway.example:3000"
@@ -192,14 +191,14 @@ def find_project(start: Path) -> Path:
 def load_project_file(project_dir: Path) -> ProjectFile:
     """The project's own file; a missing one says nothing. Raises `ConfigError`."""
     path = project_dir / HUSKIES_DIR / PROJECT_FILE
-    file = _read(path, ProjectFile)
+    file = read(path, ProjectFile)
     if file.name is not None and not is_project_name(file.name):
-        _refuse(path, "name", PROJECT_NAME_RULE)
-    gateway_base_urls(file.gateway_url or (), _place(path, "gateway_url"))
+        refuse(path, "name", PROJECT_NAME_RULE)
+    gateway_base_urls(file.gateway_url or (), place(path, "gateway_url"))
     if file.keep_acked is not None:
-        _duration(file.keep_acked, _place(path, "keep_acked"))
+        _duration(file.keep_acked, place(path, "keep_acked"))
     if file.host is not None:
-        checked_host(file.host, _place(path, "host"))
+        checked_host(file.host, place(path, "host"))
     return file
 
 
@@ -250,26 +249,26 @@ def sled_config(
 def load_projects(data_dir: Path) -> ProjectsFile:
     """The gateway's `projects.toml`; a missing one is empty. Raises `ConfigError`."""
     path = data_dir / PROJECTS_FILE
-    file = _read(path, ProjectsFile)
+    file = read(path, ProjectsFile)
     for table, names in (("projects", file.projects), ("sled_tokens", file.sled_tokens)):
         for name in names:
             if not is_project_name(name):
-                _refuse(path, _dotted(table, name), PROJECT_NAME_RULE)
+                refuse(path, dotted(table, name), PROJECT_NAME_RULE)
     for name, entry in file.projects.items():
         if entry.url is not None and not _is_base_url(entry.url, ("http", "https")):
-            _refuse(path, _dotted("projects", name, "url"), _PROJECT_URL_RULE)
+            refuse(path, dotted("projects", name, "url"), _PROJECT_URL_RULE)
     owners: dict[str, str] = {}
     for name, token in file.sled_tokens.items():
-        key = _dotted("sled_tokens", name)
-        _checked_token(token, _place(path, key))
+        key = dotted("sled_tokens", name)
+        _checked_token(token, place(path, key))
         # A join token belongs to the project whose sled token was shown: it must name one.
         if (owner := owners.setdefault(token, name)) != name:
-            _refuse(
+            refuse(
                 path, key, f"expected a secret of its own, got that of {owner}; give one of them a new one"
             )
     _check_peers(path, file.peers)
     if file.sled_tokens or file.peers.token:
-        _warn_if_others_can_read(path)
+        _warn_if_others_canread(path)
     return file
 
 
@@ -281,12 +280,12 @@ def peer_token(environ: Mapping[str, str]) -> str | None:
 
 def _check_peers(path: Path, peers: PeersEntry) -> None:
     for url in peers.urls:
-        gateway_base_url(url, _place(path, "peers.urls"))
+        gateway_base_url(url, place(path, "peers.urls"))
     for gateway_id in peers.gateways:
         if not _GATEWAY_ID.fullmatch(gateway_id):
-            _refuse(path, "peers.gateways", "expected gateway_ids: 64 hex digits each, in lower case")
+            refuse(path, "peers.gateways", "expected gateway_ids: 64 hex digits each, in lower case")
     if peers.token is not None:
-        _checked_token(peers.token, _place(path, "peers.token"))
+        _checked_token(peers.token, place(path, "peers.token"))
 
 
 def gateway_base_url(text: str, where: str) -> str:
@@ -354,13 +353,13 @@ def _sled_token(project_dir: Path, file: ProjectFile, environ: Mapping[str, str]
         return _checked_token(token.strip(), SLED_TOKEN_VARIABLE)
     if file.sled_token_file is None:
         return None
-    where = _place(project_dir / HUSKIES_DIR / PROJECT_FILE, "sled_token_file")
+    where = place(project_dir / HUSKIES_DIR / PROJECT_FILE, "sled_token_file")
     path = project_dir / file.sled_token_file
     try:
         token = path.read_text("utf-8").strip()
     except (OSError, UnicodeError) as error:
         raise ConfigError(
-            where, f"cannot read {path}: {_reason(error)}; put the token there, or remove the key"
+            where, f"cannot read {path}: {reason(error)}; put the token there, or remove the key"
         ) from None
     return _checked_token(token, where)
 
@@ -373,70 +372,9 @@ def _checked_token(token: str, where: str) -> str:
     return token
 
 
-def _warn_if_others_can_read(path: Path) -> None:
+def _warn_if_others_canread(path: Path) -> None:
     if os.name != "posix" or path in _warned:
         return
     if path.stat().st_mode & (stat.S_IRGRP | stat.S_IROTH):
         _warned.add(path)
         _log.warning("%s holds secrets and others can read it; run `chmod 600` on it", path)
-
-
-def _read(path: Path, shape: type[_Shape]) -> _Shape:
-    try:
-        data: dict[str, Any] = msgspec.toml.decode(path.read_bytes())
-    except FileNotFoundError:
-        return shape()
-    except OSError as error:
-        raise ConfigError(str(path), f"cannot be read: {_reason(error)}; make it a readable file") from None
-    except (msgspec.DecodeError, UnicodeError) as error:
-        raise ConfigError(str(path), f"expected TOML: {_reason(error)}; correct the file there") from None
-    try:
-        return msgspec.convert(data, shape)
-    except msgspec.ValidationError as error:
-        key, problem = _explain(str(error), data, shape)
-        _refuse(path, key, problem)
-
-
-def _explain(message: str, data: dict[str, Any], shape: type[object]) -> tuple[str, str]:
-    """The dotted key and the problem, out of `PROBLEM - at `$.projects[...].open``."""
-    problem, _, location = message.partition(" - at ")
-    location = _LIST_INDEX.sub("", location)
-    keys = location.strip("`").removeprefix("$").replace("[...]", ".[]").split(".")[1:]
-    if "[]" in keys:
-        keys[keys.index("[]")] = _culprit(keys[0], data, shape)
-    if problem.startswith("Object contains unknown field"):
-        keys.append(problem.split("`")[1])
-        kind = ProjectEntry if keys[0] == "projects" and len(keys) > 1 else shape
-        return _dotted(*keys), f"unknown key; expected one of {', '.join(_fields(kind))}"
-    return _dotted(*keys), in_words(problem, TOML_TYPES)
-
-
-def _culprit(table: str, data: dict[str, Any], shape: type[object]) -> str:
-    """The first key of the table whose value alone is refused: msgspec does not name it."""
-    for key, value in data[table].items():
-        try:
-            msgspec.convert({table: {key: value}}, shape)
-        except msgspec.ValidationError:
-            return str(key)
-    raise AssertionError("convert refused the table")  # pragma: no cover
-
-
-def _fields(kind: type[object]) -> tuple[str, ...]:
-    names: tuple[str, ...] = getattr(kind, "__struct_fields__", ())
-    return names
-
-
-def _dotted(*keys: str) -> str:
-    return ".".join(f'"{key}"' if "." in key or not is_project_name(key) else key for key in keys)
-
-
-def _place(path: Path, key: str) -> str:
-    return f"{path}: {key}"
-
-
-def _refuse(path: Path, key: str, problem: str) -> NoReturn:
-    raise ConfigError(_place(path, key), problem)
-
-
-def _reason(error: Exception) -> str:
-    return (error.strerror or str(error)) if isinstance(error, OSError) else str(error)
