@@ -69,6 +69,8 @@ HARMS = {
     **{column: flipped(column) for column in ("events", "runs", "before", "chain", "count")},
     "deleted": deleted,
     "replaced": replaced,
+    "no events at all": lambda db: change(db, 3, "events = CAST(events AS TEXT)"),
+    "no runs at all": lambda db: change(db, 3, "runs = CAST(runs AS TEXT)"),
 }
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -27,6 +27,13 @@ class Row(msgspec.Struct, frozen=True):
     chain: int
     runs: bytes
     events: bytes
+
+
+def _row(found: tuple[Any, ...]) -> Row:
+    """The row as its shape has it: a flipped bit may also give a column another type, and no value at all."""
+    position, count, before, chain = (value if isinstance(value, int) else 0 for value in found[:4])
+    runs, events = (value if isinstance(value, bytes) else b"" for value in found[4:])
+    return Row(position, count, before, chain, runs, events)
 
 
 def blocks_after(connection: sqlite3.Connection, position: int) -> Iterator[Block]:
@@ -73,7 +80,7 @@ def row_at(connection: sqlite3.Connection, position: int) -> Row | None:
         f"SELECT {_COLUMNS} FROM blocks WHERE position = ?",  # noqa: S608 - constant
         (position,),
     ).fetchone()
-    return None if found is None else Row(*found)
+    return None if found is None else _row(found)
 
 
 def _walk(rows: Iterator[Row], next_position: int, chain: int | None) -> Iterator[Block]:
@@ -166,7 +173,7 @@ def _following(connection: sqlite3.Connection, position: int) -> Row | None:
         "ORDER BY position LIMIT 1",
         (position,),
     ).fetchone()
-    return None if found is None else Row(*found)
+    return None if found is None else _row(found)
 
 
 # --- pages of the file that SQLite cannot read -----------------------------------------------------------
@@ -179,7 +186,7 @@ def _rows(connection: sqlite3.Connection, start: int, *, forward: bool = True) -
     while at is not None:
         try:
             for found in connection.execute(query, (at,)):
-                row = Row(*found)
+                row = _row(found)
                 at = row.position + (1 if forward else -1)
                 yield row
         except sqlite3.DatabaseError as error:
