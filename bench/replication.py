@@ -28,7 +28,7 @@ _CATCH_UP_TARGET: Final = 30.0
 # A gateway that neither computes nor checks a checksum: what remains is what they cost.
 _UNCHECKED: Final = """
 import sys
-import huskies.gateway.blocks as blocks
+import huskies.gateway.store.blocks as blocks
 blocks.checksum = blocks.extend_digest = lambda *_: 0
 from huskies.cli.main import main
 sys.argv[0] = "huskies"

@@ -12,11 +12,12 @@ PURE = [
     *sorted((SOURCE / "events").glob("*.py")),
     *sorted((SOURCE / "protocol").glob("*.py")),
     SOURCE / "gateway" / "admission.py",
-    SOURCE / "gateway" / "blocks.py",
-    SOURCE / "gateway" / "cursors.py",
+    SOURCE / "gateway" / "store" / "blocks.py",
+    SOURCE / "gateway" / "store" / "cursors.py",
     SOURCE / "gateway" / "fleet.py",
-    SOURCE / "gateway" / "repair.py",
-    SOURCE / "gateway" / "selection.py",
+    SOURCE / "gateway" / "peers" / "outgoing.py",
+    SOURCE / "gateway" / "store" / "repair.py",
+    SOURCE / "gateway" / "store" / "selection.py",
     SOURCE / "sled" / "scan.py",
     SOURCE / "sled" / "story_file.py",
 ]
@@ -60,9 +61,14 @@ def test_no_package_knows_what_stands_later_on_the_path(package: str) -> None:
         later.add("huskies.gateway")
     if package == "gateway":
         later.add("huskies.sled")
-    for path in (SOURCE / package).glob("*.py"):
+    for path in (SOURCE / package).rglob("*.py"):
         known = {".".join(name.split(".")[:2]) for name in imports(path)}
         assert not known & later, f"{path.name} imports {known & later}"
+
+
+def test_the_log_knows_nothing_of_other_gateways() -> None:
+    for path in (SOURCE / "gateway" / "store").glob("*.py"):
+        assert not {name for name in imports(path) if name.startswith("huskies.gateway.peers")}, path.name
 
 
 @pytest.mark.parametrize("path", sorted(SOURCE.rglob("*.py")), ids=lambda path: str(path.relative_to(SOURCE)))

@@ -17,9 +17,9 @@ import pytest
 
 from huskies.errors import StoreError
 from huskies.events.model import StoredStoryBlocked
-from huskies.gateway.appends import Append
-from huskies.gateway.index import Index, IndexReader
-from huskies.gateway.log import Log
+from huskies.gateway.store.appends import Append
+from huskies.gateway.store.index import Index, IndexReader
+from huskies.gateway.store.log import Log
 
 if TYPE_CHECKING:
     from tests.cli.conftest import Process, Run, Start

@@ -14,12 +14,12 @@ from huskies import config, logs
 from huskies.config import GatewaySettings
 from huskies.errors import StoreError
 from huskies.events.model import RelayedEvent, StoredStoryBlocked
-from huskies.gateway.appends import Append
-from huskies.gateway.blocks import Block, Stream
-from huskies.gateway.history import History
-from huskies.gateway.index import Index, IndexReader, rows_of
-from huskies.gateway.log import Log
 from huskies.gateway.server import Gateway
+from huskies.gateway.store.appends import Append
+from huskies.gateway.store.blocks import Block, Stream
+from huskies.gateway.store.history import History
+from huskies.gateway.store.index import Index, IndexReader, rows_of
+from huskies.gateway.store.log import Log
 
 PATIENCE = 10.0
 

@@ -12,7 +12,7 @@ from huskies import limits
 from huskies.errors import CorruptLogError
 from huskies.events import codec
 from huskies.events.model import RelayedEvent, StoredStoryBlocked
-from huskies.gateway.blocks import (
+from huskies.gateway.store.blocks import (
     Batch,
     Block,
     Run,

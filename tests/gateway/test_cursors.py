@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from huskies.errors import CursorError
-from huskies.gateway.cursors import Cursor, parse
+from huskies.gateway.store.cursors import Cursor, parse
 
 
 @given(st.from_regex(r"[0-9a-f]{8}", fullmatch=True), st.integers(0, 2**63 - 1), st.integers(0, 2**32 - 1))

@@ -12,11 +12,11 @@ import pytest
 from tests.gateway.conftest import OpenLog, OpenLogs, Owner, stored
 
 from huskies.errors import ConfigError, CorruptLogError, StoreError
-from huskies.gateway import block_rows
-from huskies.gateway.blocks import Block, Run, checksum
-from huskies.gateway.history import Page
-from huskies.gateway.repair import Damaged, Rebuilt, rebuild
-from huskies.gateway.selection import Filter
+from huskies.gateway.store import block_rows
+from huskies.gateway.store.blocks import Block, Run, checksum
+from huskies.gateway.store.history import Page
+from huskies.gateway.store.repair import Damaged, Rebuilt, rebuild
+from huskies.gateway.store.selection import Filter
 
 ORIGIN = ("aa", "e1")
 Harm = Callable[[sqlite3.Connection], object]

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from huskies import limits
 from huskies.events.model import StoredStoryBlocked
-from huskies.gateway.blocks import Batch, Block, Stream, pack
-from huskies.gateway.cursors import Cursor
 from huskies.gateway.feed import Feed
+from huskies.gateway.store.blocks import Batch, Block, Stream, pack
+from huskies.gateway.store.cursors import Cursor
 
 STREAMS = [None, Stream(1, "aa", "e1", "shop"), Stream(2, "bb", "e2", "blog")]
 PATIENCE = 10

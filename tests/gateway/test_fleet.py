@@ -12,8 +12,8 @@ from huskies.events.model import (
     StoredStageTransition,
     StoredStoryBlocked,
 )
-from huskies.gateway.blocks import Batch, Stream, pack
 from huskies.gateway.fleet import Fleet, Story
+from huskies.gateway.store.blocks import Batch, Stream, pack
 from huskies.protocol.wire import SnapshotStory
 
 ID = "1_bug_x"

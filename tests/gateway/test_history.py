@@ -9,10 +9,10 @@ import pytest
 from tests.gateway.conftest import OpenLog, OpenLogs, Owner, stored
 
 from huskies import limits
-from huskies.gateway.cursors import Cursor
-from huskies.gateway.history import Page
-from huskies.gateway.index import IndexReader
-from huskies.gateway.selection import Filter
+from huskies.gateway.store.cursors import Cursor
+from huskies.gateway.store.history import Page
+from huskies.gateway.store.index import IndexReader
+from huskies.gateway.store.selection import Filter
 
 BLOCKS = 330
 STORIES = ("1_bug_x", "2_bug_y", "3_bug_z")

@@ -13,7 +13,7 @@ from tests.gateway.conftest import OpenLog, OpenLogs, Owner, stored
 
 from huskies.errors import ConfigError, StoreError
 from huskies.events import codec
-from huskies.gateway import log_store
+from huskies.gateway.store import log_store
 from huskies.protocol.wire import PreviousEpoch
 
 
@@ -330,7 +330,7 @@ async def test_heads_that_a_crash_left_behind_are_part_of_the_next_checkpoint(op
 async def test_heads_are_checkpointed_now_and_then(
     open_log: OpenLogs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("huskies.gateway.log_writer._CHECKPOINT_EVENTS", 2)
+    monkeypatch.setattr("huskies.gateway.store.log_writer._CHECKPOINT_EVENTS", 2)
     log = await open_log()
     log.append(await log.admit(), 1, stored("a"), stored("b"), owner=Owner())
     await log.settled()

@@ -13,8 +13,8 @@ from tests.gateway.conftest import Owner, stored
 
 from huskies.events import codec
 from huskies.events.model import RelayedEvent
-from huskies.gateway.appends import Append, Claim, Diverged, Lost
-from huskies.gateway.blocks import Stream, extend_digest
+from huskies.gateway.store.appends import Append, Claim, Diverged, Lost
+from huskies.gateway.store.blocks import Stream, extend_digest
 from huskies.protocol.branches import first_wins
 
 if TYPE_CHECKING:

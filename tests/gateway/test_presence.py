@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from huskies import limits
-from huskies.gateway.presence import PresenceTable
+from huskies.gateway.peers.presence import PresenceTable
 from huskies.protocol.peer_wire import Presence, Present
 
 OWN, OTHER, THIRD = "a" * 64, "b" * 64, "c" * 64

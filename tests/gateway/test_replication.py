@@ -18,8 +18,8 @@ from tests.support.peer_client import peer_client
 from tests.support.relay_client import blocked, connect, connect_v1, new_key, sled_id_of
 
 from huskies import limits
-from huskies.gateway.appends import Append
 from huskies.gateway.server import Gateway
+from huskies.gateway.store.appends import Append
 from huskies.protocol.branches import first_wins
 
 if TYPE_CHECKING:

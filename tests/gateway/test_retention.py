@@ -13,11 +13,12 @@ from tests.support.relay_client import blocked, connect, new_epoch, new_key, pus
 from tests.support.sse_client import open_stream
 
 from huskies.events import codec
-from huskies.gateway import log_store, retention, server
-from huskies.gateway.appends import Append, Claim, Diverged, Lost
-from huskies.gateway.blocks import Stream, extend_digest
-from huskies.gateway.index import IndexReader
-from huskies.gateway.retention import Dropped, Rules
+from huskies.gateway import server
+from huskies.gateway.store import log_store, retention
+from huskies.gateway.store.appends import Append, Claim, Diverged, Lost
+from huskies.gateway.store.blocks import Stream, extend_digest
+from huskies.gateway.store.index import IndexReader
+from huskies.gateway.store.retention import Dropped, Rules
 
 ORIGIN = ("aa", "e1")
 AGED = Rules(age_ms=1_000)
@@ -223,8 +224,8 @@ async def test_what_is_in_quarantine_is_dropped_too_and_the_winning_branch_keeps
 async def test_the_index_forgets_what_was_dropped(
     open_log: OpenLogs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("huskies.gateway.index._SEGMENT", 4)
-    monkeypatch.setattr("huskies.gateway.index._FORGET_ROWS", 1)
+    monkeypatch.setattr("huskies.gateway.store.index._SEGMENT", 4)
+    monkeypatch.setattr("huskies.gateway.store.index._FORGET_ROWS", 1)
     log = await filled(await open_log())
     log.index_blocks(log.published)
     log.index.forget(9, {1: 4, 2: 4})

@@ -14,9 +14,9 @@ from huskies.events.model import (
     StoredStoryBlocked,
     event_type,
 )
-from huskies.gateway.blocks import Batch, Block, Stream, pack
-from huskies.gateway.cursors import Cursor
-from huskies.gateway.selection import Filter, _hits, select
+from huskies.gateway.store.blocks import Batch, Block, Stream, pack
+from huskies.gateway.store.cursors import Cursor
+from huskies.gateway.store.selection import Filter, _hits, select
 
 SHOP, BLOG = Stream(1, "aa", "e1", "shop"), Stream(2, "bb", "e2", "blog")
 STREAMS = [None, SHOP, BLOG]

@@ -16,9 +16,9 @@ from tests.support.sse_client import open_stream
 
 from huskies import limits
 from huskies.config import GatewaySettings
-from huskies.gateway import cursors
-from huskies.gateway.history import Place
 from huskies.gateway.server import Gateway
+from huskies.gateway.store import cursors
+from huskies.gateway.store.history import Place
 
 EVENTS = "/gateway/events"
 

@@ -13,11 +13,11 @@ from tests.gateway.test_damage import HARMS, filled, flipped
 from tests.gateway.test_retention import AGED, at, trim
 from tests.gateway.test_retention import filled as aged
 
-from huskies.gateway import block_rows, log_store, verify
-from huskies.gateway.appends import Append
-from huskies.gateway.blocks import checksum, decode_runs, encode_runs
 from huskies.gateway.server import Gateway
-from huskies.gateway.verify import LogCheck, Problem
+from huskies.gateway.store import block_rows, log_store, verify
+from huskies.gateway.store.appends import Append
+from huskies.gateway.store.blocks import checksum, decode_runs, encode_runs
+from huskies.gateway.store.verify import LogCheck, Problem
 from huskies.storage.sqlite import open_reader
 
 Harm = Callable[[sqlite3.Connection], object]

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from huskies.events.model import StatusEvent
-from huskies.gateway.appender import Appender
-from huskies.gateway.appends import Append
+from huskies.gateway.store.appender import Appender
+from huskies.gateway.store.appends import Append
 from huskies.protocol.contiguity import Split
 from huskies.sled.broadcast import Receipt
 from huskies.sled.outbox import Outbox
@@ -128,7 +128,7 @@ def test_a_log_that_does_not_compare_what_it_has_is_found(monkeypatch: pytest.Mo
 
 def append_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """A log appends what it holds already."""
-    monkeypatch.setattr("huskies.gateway.appender.judge", lambda *_: Split(0))
+    monkeypatch.setattr("huskies.gateway.store.appender.judge", lambda *_: Split(0))
 
 
 def test_a_log_that_appends_what_it_has_is_found(monkeypatch: pytest.MonkeyPatch) -> None:

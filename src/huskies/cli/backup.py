@@ -27,7 +27,7 @@ def command(dest: Path, data_dir: Path) -> None:
     tokens: only its owner can read it.
     """
     from huskies.cli.times import now_ms
-    from huskies.gateway.backup import make
+    from huskies.gateway.store.backup import make
     from huskies.logs import printable
 
     manifest = make(data_dir, dest, now_ms())

@@ -10,12 +10,12 @@ from urllib.parse import urlsplit
 import msgspec
 
 from huskies.cli import client
-from huskies.gateway.blocks import Run, Stream, decode_runs
-from huskies.gateway.damage import Damage
-from huskies.gateway.digests import DIGESTS_PATH, DigestsAnswer, SequenceDigest
-from huskies.gateway.log_store import runs_after
-from huskies.gateway.stream_reader import StreamReader
-from huskies.gateway.streams import Streams
+from huskies.gateway.store.blocks import Run, Stream, decode_runs
+from huskies.gateway.store.damage import Damage
+from huskies.gateway.store.digests import DIGESTS_PATH, DigestsAnswer, SequenceDigest
+from huskies.gateway.store.log_store import runs_after
+from huskies.gateway.store.stream_reader import StreamReader
+from huskies.gateway.store.streams import Streams
 
 _ANSWER_LIMIT: Final = 60.0
 

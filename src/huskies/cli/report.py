@@ -9,7 +9,7 @@ import click
 import msgspec
 
 from huskies.cli.compare import Difference
-from huskies.gateway.verify import Problem, Verdict
+from huskies.gateway.store.verify import Problem, Verdict
 from huskies.logs import printable
 
 

@@ -26,8 +26,8 @@ def command(source: Path, data_dir: Path, accept_damage: bool) -> None:
     """
     from huskies.config import PROJECTS_FILE
     from huskies.errors import StoreError
-    from huskies.gateway.backup import read_manifest, restored
     from huskies.gateway.lock import locked
+    from huskies.gateway.store.backup import read_manifest, restored
     from huskies.logs import printable
 
     manifest = read_manifest(source)
@@ -49,7 +49,7 @@ def _is_sound(path: Path) -> bool:
 
     from huskies.cli.report import Report
     from huskies.cli.verify import progress_bar
-    from huskies.gateway.verify import LogCheck
+    from huskies.gateway.store.verify import LogCheck
     from huskies.storage.sqlite import open_reader
 
     report = Report(as_json=False)

@@ -15,7 +15,7 @@ from huskies.cli.options import data_dir_option, examples, setting
 from huskies.errors import EXIT_FAILURE, EXIT_USAGE
 
 if TYPE_CHECKING:
-    from huskies.gateway.verify import LogCheck, Problem, Verdict
+    from huskies.gateway.store.verify import LogCheck, Problem, Verdict
 
 _Progress = Callable[[int], None]
 
@@ -55,7 +55,7 @@ def command(data_dir: Path, against: list[str], as_json: bool) -> int:
 
     report = Report(as_json=as_json)
     with opened(data_dir) as (connection, path):
-        from huskies.gateway.verify import LogCheck
+        from huskies.gateway.store.verify import LogCheck
 
         check = LogCheck(connection)
         started = time.perf_counter()
@@ -78,7 +78,7 @@ def command(data_dir: Path, against: list[str], as_json: bool) -> int:
 def opened(data_dir: Path) -> Iterator[tuple[sqlite3.Connection, Path]]:
     """A connection that reads the log in a directory; raises `ConfigError` where it cannot be read."""
     from huskies.errors import ConfigError
-    from huskies.gateway.log_store import FILE_NAME
+    from huskies.gateway.store.log_store import FILE_NAME
     from huskies.storage.sqlite import open_reader
 
     path = data_dir / FILE_NAME

@@ -16,13 +16,14 @@ from huskies.config import PROJECT_NAME_RULE
 from huskies.errors import CursorError
 from huskies.events.model import EVENT_TYPES
 from huskies.events.names import is_project_name
-from huskies.gateway import cursors, metrics
+from huskies.gateway import metrics
 from huskies.gateway.admission import RefusedError
-from huskies.gateway.digests import DIGESTS_PATH, DigestsAnswer, all_digests, digest_at
-from huskies.gateway.history import Page, Place
 from huskies.gateway.openapi import document
-from huskies.gateway.selection import Filter
 from huskies.gateway.sse import EventStream
+from huskies.gateway.store import cursors
+from huskies.gateway.store.digests import DIGESTS_PATH, DigestsAnswer, all_digests, digest_at
+from huskies.gateway.store.history import Page, Place
+from huskies.gateway.store.selection import Filter
 from huskies.httpd import bearer, error_response, is_foreign, json_response
 from huskies.protocol import wire
 from huskies.protocol.peer_wire import PEERS_PATH

@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
-from huskies.gateway.blocks import Stream
 from huskies.gateway.fleet import Fleet
-from huskies.gateway.log import Log
+from huskies.gateway.store.blocks import Stream
+from huskies.gateway.store.log import Log
 from huskies.protocol.wire import SnapshotStory
 
 _decoder = msgspec.json.Decoder(list[SnapshotStory])

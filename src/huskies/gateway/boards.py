@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 import msgspec
 
 from huskies.gateway.fleet import Fleet, Project, Story
-from huskies.gateway.log import Log
 from huskies.gateway.sessions import ProjectState, Sessions
-from huskies.gateway.streams import MissingRange
+from huskies.gateway.store.log import Log
+from huskies.gateway.store.streams import MissingRange
 from huskies.protocol.peer_wire import Present
 
 

@@ -13,8 +13,8 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 
 from huskies import limits
-from huskies.gateway.blocks import Block, Stream
-from huskies.gateway.cursors import Cursor
+from huskies.gateway.store.blocks import Block, Stream
+from huskies.gateway.store.cursors import Cursor
 
 
 class Feed:

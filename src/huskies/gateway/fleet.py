@@ -12,7 +12,7 @@ from huskies.events.model import (
     StoredStageTransition,
     StoredStoryBlocked,
 )
-from huskies.gateway.blocks import Block, Stream
+from huskies.gateway.store.blocks import Block, Stream
 from huskies.protocol.wire import SnapshotStory
 
 

@@ -11,8 +11,9 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from huskies.gateway import keys, log_store
-from huskies.gateway.log import Log
+from huskies.gateway import keys
+from huskies.gateway.store import log_store
+from huskies.gateway.store.log import Log
 
 _log = logging.getLogger("huskies.gateway")
 

@@ -11,8 +11,8 @@ from msgspec import Meta
 from huskies import __version__, limits
 from huskies.events.model import EVENT_TYPES, RelayedEvent
 from huskies.gateway.boards import ProjectView
-from huskies.gateway.digests import DIGESTS_PATH, DigestsAnswer
-from huskies.gateway.peers import PeerState
+from huskies.gateway.peers.peers import PeerState
+from huskies.gateway.store.digests import DIGESTS_PATH, DigestsAnswer
 from huskies.protocol import wire
 from huskies.protocol.peer_wire import PEERS_PATH
 

@@ -19,8 +19,8 @@ from aiohttp import WSMsgType, web
 from huskies import limits
 from huskies.errors import InvalidEventError
 from huskies.events import codec
-from huskies.gateway.appends import Append, AppendOwner
-from huskies.gateway.blocks import Stream
+from huskies.gateway.store.appends import Append, AppendOwner
+from huskies.gateway.store.blocks import Stream
 from huskies.protocol import wire
 from huskies.protocol.effects import Admit, ApplySnapshot, End, GatewayEffect, Ping, Send
 from huskies.protocol.effects import Append as AppendEffect

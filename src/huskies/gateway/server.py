@@ -15,26 +15,26 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from huskies import limits
 from huskies.config import GatewaySettings, ProjectsFile
 from huskies.errors import StoreError
-from huskies.gateway import views
 from huskies.gateway.admission import Admission
 from huskies.gateway.api import Api
-from huskies.gateway.blocks import Block
 from huskies.gateway.board_store import BoardStore
 from huskies.gateway.boards import ProjectView, project_views
 from huskies.gateway.feed import Feed
-from huskies.gateway.history import History
-from huskies.gateway.holders import Holders
 from huskies.gateway.identity import settled_key
-from huskies.gateway.index import IndexReader
-from huskies.gateway.keeper import Keeper
 from huskies.gateway.keys import gateway_id
 from huskies.gateway.lock import locked
-from huskies.gateway.log import Log
 from huskies.gateway.metrics import Metrics
-from huskies.gateway.peers import Peers
+from huskies.gateway.peers.holders import Holders
+from huskies.gateway.peers.peers import Peers
 from huskies.gateway.policy import PolicyFile
-from huskies.gateway.retention import Rules
 from huskies.gateway.sessions import Sessions
+from huskies.gateway.store import views
+from huskies.gateway.store.blocks import Block
+from huskies.gateway.store.history import History
+from huskies.gateway.store.index import IndexReader
+from huskies.gateway.store.keeper import Keeper
+from huskies.gateway.store.log import Log
+from huskies.gateway.store.retention import Rules
 from huskies.httpd import errors_as_json, is_loopback, serve
 from huskies.storage.commits import CommitThread, StartCommits
 

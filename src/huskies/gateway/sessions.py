@@ -15,11 +15,11 @@ from aiohttp import web
 
 from huskies.gateway.board_store import Board, BoardStore
 from huskies.gateway.fleet import Fleet
-from huskies.gateway.holders import Holders
 from huskies.gateway.keys import is_signed
-from huskies.gateway.log import Log
 from huskies.gateway.metrics import Metrics
+from huskies.gateway.peers.holders import Holders
 from huskies.gateway.push import V1Connection, V2Connection
+from huskies.gateway.store.log import Log
 from huskies.protocol import wire
 from huskies.protocol.gateway import GatewaySession
 from huskies.protocol.peer_wire import Present

@@ -13,11 +13,11 @@ from aiohttp import web
 
 from huskies import limits
 from huskies.errors import StoreError
-from huskies.gateway.blocks import Block, Stream
-from huskies.gateway.cursors import Cursor
 from huskies.gateway.feed import Feed
-from huskies.gateway.history import History, Place
-from huskies.gateway.selection import Filter, select
+from huskies.gateway.store.blocks import Block, Stream
+from huskies.gateway.store.cursors import Cursor
+from huskies.gateway.store.history import History, Place
+from huskies.gateway.store.selection import Filter, select
 
 _log = logging.getLogger("huskies.readers")
 

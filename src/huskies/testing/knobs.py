@@ -8,7 +8,10 @@ from random import Random
 from typing import Final
 
 from huskies import limits
-from huskies.gateway import keeper, peer_link, peers, server
+from huskies.gateway import server
+from huskies.gateway.peers import link as peer_link
+from huskies.gateway.peers import peers
+from huskies.gateway.store import keeper
 from huskies.sled import follow, relay_v2
 from huskies.testing.surroundings import replaced
 

@@ -9,7 +9,7 @@ from typing import Protocol
 import msgspec
 
 from huskies.events.model import RelayedEvent
-from huskies.gateway.blocks import Stream
+from huskies.gateway.store.blocks import Stream
 from huskies.protocol.contiguity import Gap
 
 _log = logging.getLogger("huskies.log")

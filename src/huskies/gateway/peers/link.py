@@ -13,11 +13,11 @@ import aiohttp
 
 from huskies import limits
 from huskies.events.model import RelayedEvent
-from huskies.gateway.blocks import Block, Run, Stream
 from huskies.gateway.board_store import Board
-from huskies.gateway.incoming import Incoming
-from huskies.gateway.mending import Fetches, answer
-from huskies.gateway.outgoing import Outgoing, RunsOut
+from huskies.gateway.peers.incoming import Incoming
+from huskies.gateway.peers.mending import Fetches, answer
+from huskies.gateway.peers.outgoing import Outgoing, RunsOut
+from huskies.gateway.store.blocks import Block, Run, Stream
 from huskies.protocol import peer_wire as wire
 from huskies.protocol.effects import End, Ping, Send
 from huskies.protocol.peer import (
@@ -40,7 +40,7 @@ from huskies.protocol.wire import CLOSE_GOING_AWAY, CLOSE_POLICY, CLOSE_UNSUPPOR
 from huskies.sockets import Socket, clean, close_socket, first_of
 
 if TYPE_CHECKING:
-    from huskies.gateway.peers import Peers
+    from huskies.gateway.peers.peers import Peers
 
 _log = logging.getLogger("huskies.peers")
 

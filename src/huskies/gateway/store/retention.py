@@ -11,8 +11,8 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from huskies.gateway.blocks import Run, decode_runs
-from huskies.gateway.streams import Streams
+from huskies.gateway.store.blocks import Run, decode_runs
+from huskies.gateway.store.streams import Streams
 
 # At a time: a commit that has this to do as well takes a few milliseconds longer.
 STEP_BLOCKS: Final = 64

@@ -12,8 +12,8 @@ from typing import Any, Final
 
 import msgspec
 
-from huskies.gateway.blocks import Block, checksum, damaged_block, decode_runs
-from huskies.gateway.log_store import first_position
+from huskies.gateway.store.blocks import Block, checksum, damaged_block, decode_runs
+from huskies.gateway.store.log_store import first_position
 
 _COLUMNS: Final = "position, count, before, chain, runs, events"
 

@@ -9,7 +9,7 @@ from typing import Final
 
 import msgspec
 
-from huskies.gateway.blocks import Block, Stream
+from huskies.gateway.store.blocks import Block, Stream
 
 FILE_NAME: Final = "log.db"
 VERSION: Final = 1

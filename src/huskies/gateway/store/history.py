@@ -17,12 +17,12 @@ import msgspec
 
 from huskies import limits
 from huskies.errors import StoreError
-from huskies.gateway import block_rows, log_store
-from huskies.gateway.blocks import Block, Run, Stream, decode_runs
-from huskies.gateway.cursors import Cursor
-from huskies.gateway.damage import Damage
-from huskies.gateway.index import Index, IndexReader, story_key
-from huskies.gateway.selection import Filter, Shown, select
+from huskies.gateway.store import block_rows, log_store
+from huskies.gateway.store.blocks import Block, Run, Stream, decode_runs
+from huskies.gateway.store.cursors import Cursor
+from huskies.gateway.store.damage import Damage
+from huskies.gateway.store.index import Index, IndexReader, story_key
+from huskies.gateway.store.selection import Filter, Shown, select
 from huskies.storage.sqlite import open_reader
 
 _T = TypeVar("_T")

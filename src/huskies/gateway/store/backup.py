@@ -21,8 +21,9 @@ import msgspec
 from huskies import __version__
 from huskies.config import PROJECTS_FILE
 from huskies.errors import ConfigError, StoreError
-from huskies.gateway import keys, log_store
-from huskies.gateway.views import discard_index
+from huskies.gateway import keys
+from huskies.gateway.store import log_store
+from huskies.gateway.store.views import discard_index
 from huskies.storage.sqlite import open_reader
 
 MANIFEST: Final = "backup.json"

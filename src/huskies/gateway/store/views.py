@@ -13,13 +13,13 @@ from typing import Final
 import msgspec
 
 from huskies.errors import ConfigError, StoreError
-from huskies.gateway.blocks import Block
 from huskies.gateway.feed import Feed
 from huskies.gateway.fleet import Fleet
-from huskies.gateway.history import History
-from huskies.gateway.index import FILE_NAME, Index, IndexRows, rows_of
-from huskies.gateway.log import Log
 from huskies.gateway.metrics import Metrics
+from huskies.gateway.store.blocks import Block
+from huskies.gateway.store.history import History
+from huskies.gateway.store.index import FILE_NAME, Index, IndexRows, rows_of
+from huskies.gateway.store.log import Log
 from huskies.protocol.wire import SnapshotStory
 
 _log = logging.getLogger("huskies.views")

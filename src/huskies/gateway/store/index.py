@@ -17,8 +17,8 @@ from typing import Final
 
 import msgspec
 
-from huskies.gateway.blocks import Block, Stream
 from huskies.gateway.fleet import Fleet
+from huskies.gateway.store.blocks import Block, Stream
 from huskies.storage.sqlite import open_reader, open_writer
 
 FILE_NAME: Final = "views.db"

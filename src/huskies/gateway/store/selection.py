@@ -8,8 +8,8 @@ from typing import Final
 
 import msgspec
 
-from huskies.gateway.blocks import Block, Run, Stream
-from huskies.gateway.cursors import Cursor, parse
+from huskies.gateway.store.blocks import Block, Run, Stream
+from huskies.gateway.store.cursors import Cursor, parse
 
 _BEGIN: Final = b'{"type":"'
 

@@ -19,13 +19,13 @@ from huskies.config import PeersEntry
 from huskies.gateway.admission import RefusedError
 from huskies.gateway.board_store import BoardStore
 from huskies.gateway.feed import Feed
-from huskies.gateway.history import History
-from huskies.gateway.holders import Holders
 from huskies.gateway.keys import gateway_id, is_signed
-from huskies.gateway.log import Log
-from huskies.gateway.mending import mend
-from huskies.gateway.peer_link import PeerLink
-from huskies.gateway.presence import PresenceTable
+from huskies.gateway.peers.holders import Holders
+from huskies.gateway.peers.link import PeerLink
+from huskies.gateway.peers.mending import mend
+from huskies.gateway.peers.presence import PresenceTable
+from huskies.gateway.store.history import History
+from huskies.gateway.store.log import Log
 from huskies.protocol import peer_wire as wire
 from huskies.protocol.backoff import Backoff
 from huskies.protocol.peer import PeerSession

@@ -14,11 +14,11 @@ from weakref import WeakKeyDictionary
 from huskies.errors import StoreError
 from huskies.events import codec
 from huskies.events.model import RelayedEvent
-from huskies.gateway import log_store
-from huskies.gateway.appends import Append, AppendOwner, Claim, Conflict, Diverged, Lost
-from huskies.gateway.blocks import Batch, Block, Stream, extend_digest, pack
-from huskies.gateway.stream_reader import StreamReader
-from huskies.gateway.streams import Streams, names_of
+from huskies.gateway.store import log_store
+from huskies.gateway.store.appends import Append, AppendOwner, Claim, Conflict, Diverged, Lost
+from huskies.gateway.store.blocks import Batch, Block, Stream, extend_digest, pack
+from huskies.gateway.store.stream_reader import StreamReader
+from huskies.gateway.store.streams import Streams, names_of
 from huskies.protocol.branches import first_wins
 from huskies.protocol.contiguity import Gap, Split, judge
 

@@ -9,11 +9,11 @@ from typing import Final, Protocol
 
 from huskies.errors import StoreError
 from huskies.events.model import RelayedEvent
-from huskies.gateway.block_rows import block_at
-from huskies.gateway.blocks import Block, Run, Stream, extend_digest
-from huskies.gateway.damage import Damage
-from huskies.gateway.log_store import runs_after
-from huskies.gateway.streams import Streams
+from huskies.gateway.store.block_rows import block_at
+from huskies.gateway.store.blocks import Block, Run, Stream, extend_digest
+from huskies.gateway.store.damage import Damage
+from huskies.gateway.store.log_store import runs_after
+from huskies.gateway.store.streams import Streams
 from huskies.protocol.vectors import Origin
 
 # What came over several ways at once is compared with what was just committed, and needs no disk for it.

@@ -9,11 +9,11 @@ from typing import Final
 
 import msgspec
 
-from huskies.gateway import log_store
-from huskies.gateway.block_rows import blocks_after
-from huskies.gateway.blocks import Block, Run, Stream, extend_digest
-from huskies.gateway.damage import find_missing
-from huskies.gateway.streams import MissingRange
+from huskies.gateway.store import log_store
+from huskies.gateway.store.block_rows import blocks_after
+from huskies.gateway.store.blocks import Block, Run, Stream, extend_digest
+from huskies.gateway.store.damage import find_missing
+from huskies.gateway.store.streams import MissingRange
 
 # A read that takes longer than this many blocks would keep the log's WAL from being reused.
 _CHUNK_BLOCKS: Final = 500

@@ -8,7 +8,7 @@ import msgspec
 
 from huskies.events import codec
 from huskies.events.model import RelayedEvent
-from huskies.gateway.blocks import Block, Run, checksum, encode_runs
+from huskies.gateway.store.blocks import Block, Run, checksum, encode_runs
 
 
 class Damaged(msgspec.Struct, frozen=True):

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from huskies import limits
 from huskies.events.model import RelayedEvent
-from huskies.gateway.log import Log
+from huskies.gateway.store.log import Log
 from huskies.protocol import peer_wire as wire
 from huskies.protocol.vectors import Origin
 

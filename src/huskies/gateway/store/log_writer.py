@@ -11,13 +11,13 @@ from typing import Final, NamedTuple
 
 from huskies.errors import StoreError
 from huskies.events.model import RelayedEvent
-from huskies.gateway import damage, log_store, repair, retention
-from huskies.gateway.appender import Appender
-from huskies.gateway.blocks import Block, Run, Stream
-from huskies.gateway.damage import Damage, describe
-from huskies.gateway.stream_reader import Lookup, StreamReader
-from huskies.gateway.streams import Streams, names_of
-from huskies.gateway.tail import check_wal, read_tail, unreadable
+from huskies.gateway.store import damage, log_store, repair, retention
+from huskies.gateway.store.appender import Appender
+from huskies.gateway.store.blocks import Block, Run, Stream
+from huskies.gateway.store.damage import Damage, describe
+from huskies.gateway.store.stream_reader import Lookup, StreamReader
+from huskies.gateway.store.streams import Streams, names_of
+from huskies.gateway.store.tail import check_wal, read_tail, unreadable
 from huskies.protocol import peer_wire
 from huskies.protocol.wire import PreviousEpoch
 from huskies.storage.sqlite import open_writer

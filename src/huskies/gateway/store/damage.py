@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import msgspec
 
-from huskies.gateway.block_rows import block_at, row_at
-from huskies.gateway.blocks import Block, Run, Stream, damaged_block, decode_runs
-from huskies.gateway.log_store import read_streams, runs_after
-from huskies.gateway.repair import Damaged
-from huskies.gateway.streams import MissingRange, Streams
+from huskies.gateway.store.block_rows import block_at, row_at
+from huskies.gateway.store.blocks import Block, Run, Stream, damaged_block, decode_runs
+from huskies.gateway.store.log_store import read_streams, runs_after
+from huskies.gateway.store.repair import Damaged
+from huskies.gateway.store.streams import MissingRange, Streams
 from huskies.protocol.vectors import Origin
 
 _log = logging.getLogger("huskies.log")

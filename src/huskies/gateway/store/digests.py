@@ -7,7 +7,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from huskies.gateway.log import Log
+from huskies.gateway.store.log import Log
 from huskies.protocol.vectors import Origin
 
 DIGESTS_PATH = "/gateway/digests"

@@ -11,11 +11,11 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from huskies.gateway import log_store, retention
 from huskies.gateway.fleet import Fleet
-from huskies.gateway.index import Index
-from huskies.gateway.log import Log
 from huskies.gateway.metrics import Metrics
+from huskies.gateway.store import log_store, retention
+from huskies.gateway.store.index import Index
+from huskies.gateway.store.log import Log
 
 _log = logging.getLogger("huskies.log")
 

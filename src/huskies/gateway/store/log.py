@@ -19,12 +19,12 @@ import msgspec
 from huskies import limits
 from huskies.errors import StoreError
 from huskies.events.model import RelayedEvent
-from huskies.gateway import damage, repair, retention
-from huskies.gateway.appends import Append, Settled, tell, tell_refused
-from huskies.gateway.blocks import Block, Run, Stream
-from huskies.gateway.damage import Damage, DamagedRange
-from huskies.gateway.log_writer import Known, LogWriter, Standing
-from huskies.gateway.stream_reader import Lookup
+from huskies.gateway.store import damage, repair, retention
+from huskies.gateway.store.appends import Append, Settled, tell, tell_refused
+from huskies.gateway.store.blocks import Block, Run, Stream
+from huskies.gateway.store.damage import Damage, DamagedRange
+from huskies.gateway.store.log_writer import Known, LogWriter, Standing
+from huskies.gateway.store.stream_reader import Lookup
 from huskies.protocol import peer_wire
 from huskies.protocol.vectors import Origin, VersionVector
 from huskies.protocol.wire import PreviousEpoch

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple, TypeAlias
 
 from huskies import limits
-from huskies.gateway.blocks import Block, Run, Stream, extend_digest
+from huskies.gateway.store.blocks import Block, Run, Stream, extend_digest
 from huskies.protocol import peer_wire as wire
 from huskies.protocol.vectors import Origin
 

@@ -6,11 +6,11 @@ import logging
 from collections import deque
 from collections.abc import Callable
 
-from huskies.gateway.appends import Append, Claim, Diverged, Lost
-from huskies.gateway.blocks import Stream
-from huskies.gateway.log import Log
-from huskies.gateway.outgoing import Outgoing
-from huskies.gateway.streams import names_of
+from huskies.gateway.peers.outgoing import Outgoing
+from huskies.gateway.store.appends import Append, Claim, Diverged, Lost
+from huskies.gateway.store.blocks import Stream
+from huskies.gateway.store.log import Log
+from huskies.gateway.store.streams import names_of
 from huskies.protocol import peer_wire as wire
 from huskies.protocol.vectors import Origin
 

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from huskies.errors import CorruptLogError, StoreError
-from huskies.gateway import log_store
-from huskies.gateway.block_rows import blocks_after
-from huskies.gateway.blocks import Run, Stream
-from huskies.gateway.damage import Damage, load, plausible_runs
+from huskies.gateway.store import log_store
+from huskies.gateway.store.block_rows import blocks_after
+from huskies.gateway.store.blocks import Run, Stream
+from huskies.gateway.store.damage import Damage, load, plausible_runs
 from huskies.storage.wal import find_damage, wal_path
 
 # Checked at every start, however recent the checkpoint: what a machine that failed wrote last.

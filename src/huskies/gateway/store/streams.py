@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import msgspec
 
-from huskies.gateway.blocks import Run, Stream
+from huskies.gateway.store.blocks import Run, Stream
 from huskies.protocol.vectors import Origin, VersionVector
 
 

@@ -1,0 +1,1 @@
+"""The log and all that reads its file: appending, blocks, sequences, history, what is damaged or dropped."""
