@@ -72,6 +72,10 @@ PEER_IN_FLIGHT_BYTES: Final = 16 << 20
 
 # How long a gateway with an empty log waits for another one before it takes sleds.
 REFILL_PATIENCE: Final = 30.0
+# How long other gateways have to say how far they hold an epoch: the sled waits for a welcome meanwhile.
+# Questions at a time from one of them.
+ASK_LIMIT: Final = 5.0
+ASKS_AT_ONCE: Final = 1_000
 # Events asked for at a time to repair a damaged block: more than a run of one can have.
 FETCH_EVENTS_MAX: Final = 2_000
 # How long another gateway has for that, and how often damage is looked after.

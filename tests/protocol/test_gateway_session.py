@@ -11,8 +11,8 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from huskies import limits
-from huskies.protocol.effects import Admit, Append, ApplySnapshot, End, GatewayEffect, Ping, Send
-from huskies.protocol.gateway import GatewaySession
+from huskies.protocol.effects import Admit, Append, ApplySnapshot, AskOthers, End, GatewayEffect, Ping, Send
+from huskies.protocol.gateway import Elsewhere, GatewaySession
 
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
 SLED_ID = KEY.public_key().public_bytes_raw().hex()
@@ -113,6 +113,72 @@ def test_a_signature_over_something_else_is_unauthorized(field: str) -> None:
 def test_a_hello_of_another_project_is_unauthorized() -> None:
     frame, code = refusal(started().receive(hello(project="another"), 0))
     assert (frame["code"], code) == ("unauthorized", 1008)
+
+
+@pytest.mark.parametrize(
+    ("oldest", "last_seq", "held", "kind"),
+    [
+        (20, 41, 18, AskOthers),
+        (20, 41, 19, Send),
+        (1, 41, 0, Send),
+        (42, 41, 40, AskOthers),
+        (42, 41, 41, Send),
+    ],
+)
+def test_a_log_that_lacks_what_its_sled_no_longer_holds_asks_the_others(
+    oldest: int, last_seq: int, held: int, kind: type
+) -> None:
+    session = started()
+    session.start()
+    session.receive(hello(last_seq, oldest=oldest), 0)
+    effects = session.admitted(held)
+    assert [type(effect) for effect in effects] == [kind]
+
+
+@pytest.mark.parametrize(
+    ("held", "others", "said"),
+    [
+        (10, None, {"type": "welcome", "last_seq": 10, "max_in_flight": limits.MAX_IN_FLIGHT}),
+        (
+            10,
+            Elsewhere(10, complete=True),
+            {"type": "welcome", "last_seq": 10, "max_in_flight": limits.MAX_IN_FLIGHT, "asked": True},
+        ),
+        # Meanwhile it came.
+        (19, Elsewhere(41, complete=False), {"type": "welcome", "last_seq": 19, "max_in_flight": 5_000}),
+    ],
+)
+def test_nobody_who_holds_more_welcomes_it(held: int, others: Elsewhere | None, said: dict[str, Any]) -> None:
+    session = started()
+    session.start()
+    session.receive(hello(41, oldest=20), 0)
+    session.admitted(10)
+    assert frames(session.told(held, others)) == [said]
+    assert session.told(held, others) == []
+    assert session.committed_seq == held
+
+
+@pytest.mark.parametrize(
+    ("others", "why"),
+    [
+        (Elsewhere(11, complete=True), "another gateway holds more of this epoch, and is about to send it"),
+        (Elsewhere(11, complete=False), "another gateway holds more of this epoch, and is about to send it"),
+        (
+            Elsewhere(0, complete=False),
+            "another gateway may hold more of this epoch, and cannot be asked now",
+        ),
+    ],
+)
+def test_as_long_as_another_gateway_may_hold_more_the_sled_is_to_try_again(
+    others: Elsewhere, why: str
+) -> None:
+    session = started()
+    session.start()
+    session.receive(hello(41, oldest=20), 0)
+    session.admitted(10)
+    frame, code = refusal(session.told(10, others))
+    assert frame == {"type": "refused", "code": "gap", "expected": 11, "reason": why}
+    assert code == 1008
 
 
 def test_the_shell_may_refuse_a_sled_that_belongs_elsewhere() -> None:

@@ -47,9 +47,12 @@ def started(outbox: OutboxView, elsewhere: int | None = None) -> SledSession:
     return SledSession(outbox, KEY.sign, now=0, elsewhere=elsewhere)
 
 
-def welcome(session: SledSession, last_seq: int, window: int = 5_000, now: float = 0) -> list[SledEffect]:
+def welcome(
+    session: SledSession, last_seq: int, window: int = 5_000, now: float = 0, *, asked: bool = False
+) -> list[SledEffect]:
     session.receive(CHALLENGE, now)
-    return session.receive(wire.encode(wire.Welcome(last_seq=last_seq, max_in_flight=window)), now)
+    frame = wire.Welcome(last_seq=last_seq, max_in_flight=window, asked=asked)
+    return session.receive(wire.encode(frame), now)
 
 
 def opened(
@@ -549,6 +552,18 @@ def test_what_another_gateway_acknowledged_is_sent_to_one_that_lacks_it() -> Non
 def test_a_gateway_that_lacks_what_is_no_longer_held_gets_only_what_no_other_one_has() -> None:
     effects = welcome(started(view(41, 35, oldest=20), elsewhere=33), 10)
     assert [effect.carry_from for effect in effects if isinstance(effect, OpenEpoch)] == [36]
+
+
+def test_a_gateway_that_asked_the_others_gets_all_that_is_held() -> None:
+    effects = welcome(started(view(41, 35, oldest=20), elsewhere=38), 10, asked=True)
+    assert [effect.carry_from for effect in effects if isinstance(effect, OpenEpoch)] == [20]
+
+
+@pytest.mark.parametrize(("oldest", "said"), [(1, None), (20, 20)])
+def test_the_hello_says_from_where_on_events_are_held(oldest: int, said: int | None) -> None:
+    [hello] = started(view(41, 35, oldest=oldest)).receive(CHALLENGE, 0)
+    assert isinstance(hello, Send)
+    assert json.loads(hello.data).get("oldest") == said
 
 
 def test_as_long_as_another_one_may_hold_what_waits_no_epoch_begins() -> None:

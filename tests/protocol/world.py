@@ -22,6 +22,7 @@ from huskies.protocol.effects import (
     Admit,
     Append,
     ApplySnapshot,
+    AskOthers,
     End,
     GatewayEffect,
     OpenEpoch,
@@ -284,7 +285,7 @@ class World:
                 case Accepted():
                     pass
 
-    def _gateway_does(self, link: Link, effects: list[GatewayEffect]) -> None:
+    def _gateway_does(self, link: Link, effects: list[GatewayEffect]) -> None:  # noqa: C901 - one an effect
         for effect in effects:
             match effect:
                 case Send():
@@ -295,6 +296,9 @@ class World:
                     if older is not None and older is not link:
                         self._gateway_does(older, older.gateway_core.superseded())
                     self.jobs.append(Job(link, 0, [], effect.hello))
+                case AskOthers():
+                    assert link.origin is not None
+                    self._gateway_does(link, link.gateway_core.told(len(self.log[link.origin]), None))
                 case Append():
                     self.jobs.append(Job(link, effect.first_seq, effect.events))
                 case End():

@@ -140,6 +140,7 @@ class RelayClient(PushSocket):
         previous: Sequence[tuple[str, int]] = (),
         falsified: Mapping[str, object] | None = None,
         copies: int = 1,
+        oldest: int = 1,
     ) -> None:
         """Read the challenge and answer it; `falsified` is changed after the hello was signed."""
         self.challenge = await self.next_frame()
@@ -154,6 +155,8 @@ class RelayClient(PushSocket):
             hello["previous"] = [{"epoch": older, "last_seq": seq} for older, seq in previous]
         if copies > 1:
             hello["copies"] = copies
+        if oldest > 1:
+            hello["oldest"] = oldest
         await self.send({**hello, **(falsified or {})})
 
     async def send_events(self, first_seq: int, *events: dict[str, Any]) -> None:

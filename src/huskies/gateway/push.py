@@ -22,7 +22,7 @@ from huskies.events import codec
 from huskies.gateway.store.appends import Append, AppendOwner
 from huskies.gateway.store.blocks import Stream
 from huskies.protocol import wire
-from huskies.protocol.effects import Admit, ApplySnapshot, End, GatewayEffect, Ping, Send
+from huskies.protocol.effects import Admit, ApplySnapshot, AskOthers, End, GatewayEffect, Ping, Send
 from huskies.protocol.effects import Append as AppendEffect
 
 if TYPE_CHECKING:
@@ -195,6 +195,8 @@ class V2Connection(_Connection):
         for effect in effects:
             if type(effect) is Admit:
                 await self.sessions.admit(self, effect.hello)
+            elif type(effect) is AskOthers:
+                await self.sessions.ask_others(self)
             else:
                 self.carry_out(effect)
 
@@ -224,7 +226,7 @@ class V2Connection(_Connection):
             case End():
                 self.sessions.note_end(self, effect.reason)
                 self.close(effect.close_code, effect.reason)
-            case Admit():
+            case Admit() | AskOthers():
                 raise AssertionError("admission waits; see apply")
 
     # --- AppendOwner -------------------------------------------------------------------------------

@@ -36,6 +36,8 @@ from huskies.gateway.store.keeper import Keeper
 from huskies.gateway.store.log import Log
 from huskies.gateway.store.retention import Rules
 from huskies.httpd import errors_as_json, is_loopback, serve
+from huskies.protocol.gateway import Elsewhere
+from huskies.protocol.vectors import Origin
 from huskies.storage.commits import CommitThread, StartCommits
 
 _log = logging.getLogger("huskies.gateway")
@@ -154,7 +156,7 @@ class Gateway:
         await self.boards.load()
         self.metrics.opened(self.log.position, self.index.position)
         self.log.on_cut.append(
-            lambda stream: self.fleet.forget_branch(stream.project, stream.id, stream.shown_seq)
+            lambda stream: self.fleet.forget_branch(stream.project, stream.origin, stream.shown_seq)
         )
         self.log.on_repaired.append(lambda block: views.index_repaired(self.index, block, self.log))
         self.keeper = Keeper(
@@ -173,9 +175,13 @@ class Gateway:
             holders=self.holders,
             metrics=self.metrics,
             gateway_id=gateway_id(key),
+            ask_others=self._ask_others,
             now_ms=now_ms,
         )
         self.peers = self._make_peers(key)
+
+    async def _ask_others(self, origin: Origin) -> Elsewhere | None:
+        return await self.peers.ask(origin)
 
     def _make_peers(self, key: Ed25519PrivateKey) -> Peers:
         settings, policy = self._settings, self.policy()
@@ -191,6 +197,7 @@ class Gateway:
             token=settings.peer_token,
             loopback=is_loopback(settings.host),
             present=self.sessions.present,
+            end_session=self.sessions.end_session,
             now_ms=now_ms,
         )
 

@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import logging
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from typing import Final
 
@@ -21,7 +21,7 @@ from huskies.gateway.peers.holders import Holders
 from huskies.gateway.push import V1Connection, V2Connection
 from huskies.gateway.store.log import Log
 from huskies.protocol import wire
-from huskies.protocol.gateway import GatewaySession
+from huskies.protocol.gateway import Elsewhere, GatewaySession
 from huskies.protocol.peer_wire import Present
 from huskies.protocol.vectors import Origin
 
@@ -56,6 +56,7 @@ class Sessions:
         holders: Holders,
         metrics: Metrics,
         gateway_id: str,
+        ask_others: Callable[[Origin], Awaitable[Elsewhere | None]],
         now_ms: Callable[[], int],
     ) -> None:
         self.log = log
@@ -66,6 +67,7 @@ class Sessions:
         self._holders = holders
         holders.listeners.append(self._more_is_held)
         self._gateway_id = gateway_id
+        self._ask_others = ask_others
         self._v1_epoch = secrets.token_hex(16)
         self._by_sled: dict[str, V2Connection] = {}
         self._by_project: dict[str, set[V1Connection | V2Connection]] = {}
@@ -115,8 +117,26 @@ class Sessions:
             connection.apply_now(connection.core.unauthorized(f"this sled belongs to project {admitted}"))
             return
         connection.stream, last_seq = admitted
-        connection.apply_now(connection.core.admitted(last_seq))
+        await connection.apply(connection.core.admitted(last_seq))
         self._say_held(connection)
+
+    async def ask_others(self, connection: V2Connection) -> None:
+        """The log lacks what a sled no longer holds: ask the other gateways how far they have it."""
+        stream = connection.stream
+        assert stream is not None  # noqa: S101 - the core asks only once the log has been asked
+        others = await self._ask_others(stream.origin)
+        # Meanwhile some of it may have come.
+        admitted = await self.log.admit(stream.sled_id, stream.epoch, stream.project)
+        assert not isinstance(admitted, str)  # noqa: S101 - it was admitted before
+        connection.stream, last_seq = admitted
+        connection.apply_now(connection.core.told(last_seq, others))
+
+    def end_session(self, sled_id: str) -> None:
+        """The sled has come back to another gateway: what it sent here before is all that comes."""
+        connection = self._by_sled.get(sled_id)
+        if connection is not None:
+            connection.hand_over()
+            connection.apply_now(connection.core.superseded())
 
     def _more_is_held(self, held: Mapping[Origin, int]) -> None:
         """Other gateways hold more: the sleds that wait for that are told."""

@@ -75,6 +75,10 @@ class Admit(msgspec.Struct, frozen=True):
     hello: Hello
 
 
+class AskOthers(msgspec.Struct, frozen=True):
+    """Ask the gateways that this one replicates with how far they hold the epoch, then call `told`."""
+
+
 class Append(msgspec.Struct, frozen=True):
     """Commit the batch where commits are serialised, then call `committed`, `gap` or `conflict`."""
 
@@ -89,4 +93,4 @@ class ApplySnapshot(msgspec.Struct, frozen=True):
 
 
 SledEffect = Send | Ping | End | Accepted | Acked | Held | SetBarrier | OpenEpoch | TakeSnapshot
-GatewayEffect = Send | Ping | End | Admit | Append | ApplySnapshot
+GatewayEffect = Send | Ping | End | Admit | AskOthers | Append | ApplySnapshot

@@ -17,7 +17,16 @@ from huskies.errors import InvalidEventError
 from huskies.events import codec
 from huskies.events.words import problem_in_words
 from huskies.protocol import wire
-from huskies.protocol.effects import Admit, Append, ApplySnapshot, End, GatewayEffect, Ping, Send
+from huskies.protocol.effects import (
+    Admit,
+    Append,
+    ApplySnapshot,
+    AskOthers,
+    End,
+    GatewayEffect,
+    Ping,
+    Send,
+)
 
 
 class _State(Enum):
@@ -26,6 +35,13 @@ class _State(Enum):
     OPEN = auto()
     DOOMED = auto()
     OVER = auto()
+
+
+class Elsewhere(msgspec.Struct, frozen=True):
+    """How far other gateways hold an epoch; `complete`: all that may hold something of it said so."""
+
+    last_seq: int
+    complete: bool
 
 
 class _EventsShape(msgspec.Struct, tag="events"):
@@ -66,6 +82,7 @@ class GatewaySession:
         self.received_seq = 0
         self.committed_seq = 0
         self.replayed_through = 0
+        self._oldest = 1
         # How many gateways are to hold this sled's events; what is held so far is told with its acks.
         self.copies = 1
         self._held_seq = 0
@@ -121,9 +138,24 @@ class GatewaySession:
         """The older session is settled and the log holds `last_seq` of this epoch."""
         if self._state is not _State.ADMITTING:
             return []
-        self._state = _State.OPEN
-        self.received_seq = self.committed_seq = last_seq
-        return [Send(wire.encode(wire.Welcome(last_seq=last_seq, max_in_flight=limits.MAX_IN_FLIGHT)))]
+        if self._is_behind(last_seq):
+            # A welcome would make the sled begin a new history, and give what it still holds new names.
+            return [AskOthers()]
+        return self._welcome(last_seq)
+
+    def told(self, last_seq: int, others: Elsewhere | None) -> list[GatewayEffect]:
+        """What the other gateways hold of this epoch (None: there are none), and how far the log does now."""
+        if self._state is not _State.ADMITTING:
+            return []
+        if others is None or not self._is_behind(last_seq):
+            return self._welcome(last_seq)
+        if others.last_seq > last_seq:
+            reason = "another gateway holds more of this epoch, and is about to send it"
+        elif not others.complete:
+            reason = "another gateway may hold more of this epoch, and cannot be asked now"
+        else:
+            return self._welcome(last_seq, asked=True)
+        return self._refuse(wire.GAP, reason, expected=last_seq + 1)
 
     def unauthorized(self, reason: str) -> list[GatewayEffect]:
         """The sled may not push for this project."""
@@ -173,6 +205,16 @@ class GatewaySession:
 
     # --- steps -------------------------------------------------------------------------------------
 
+    def _is_behind(self, last_seq: int) -> bool:
+        """Whether the log lacks what the sled no longer holds."""
+        return last_seq + 1 < self._oldest and last_seq < self.replayed_through
+
+    def _welcome(self, last_seq: int, *, asked: bool = False) -> list[GatewayEffect]:
+        self._state = _State.OPEN
+        self.received_seq = self.committed_seq = last_seq
+        welcome = wire.Welcome(last_seq=last_seq, max_in_flight=limits.MAX_IN_FLIGHT, asked=asked)
+        return [Send(wire.encode(welcome))]
+
     def _on_hello(self, hello: wire.Hello, now: float) -> list[GatewayEffect]:
         if hello.project != self._project:
             return self.unauthorized(f"the hello names {hello.project}, the connection {self._project}")
@@ -188,6 +230,7 @@ class GatewaySession:
         self._state = _State.ADMITTING
         self._step_at = now
         self.replayed_through = hello.last_seq
+        self._oldest = hello.oldest
         self.copies = hello.copies
         return [Admit(hello)]
 

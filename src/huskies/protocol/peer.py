@@ -81,6 +81,18 @@ class TakeFetched(msgspec.Struct, frozen=True):
     fetched: wire.Fetched
 
 
+class AnswerAsk(msgspec.Struct, frozen=True):
+    """The other side wants to know how far an epoch is held."""
+
+    ask: wire.Ask
+
+
+class TakeAnswer(msgspec.Struct, frozen=True):
+    """What the other side says to a question of this side."""
+
+    answer: wire.Answer
+
+
 class TakePresence(msgspec.Struct, frozen=True):
     """A gateway's sleds, as it says itself or another passes on."""
 
@@ -101,6 +113,8 @@ PeerEffect: TypeAlias = (
     | TakePresence
     | SendFetched
     | TakeFetched
+    | AnswerAsk
+    | TakeAnswer
     | Acknowledged
 )
 
@@ -259,7 +273,7 @@ class PeerSession:
             case _:
                 return self._exchange_more(frame)
 
-    def _exchange_more(self, frame: wire.Frame) -> list[PeerEffect]:
+    def _exchange_more(self, frame: wire.Frame) -> list[PeerEffect]:  # noqa: PLR0911 - one a frame
         match frame:
             case wire.Again():
                 return [SendAgain(frame.number)]
@@ -269,6 +283,10 @@ class PeerSession:
                 return [SendFetched(frame)]
             case wire.Fetched():
                 return [TakeFetched(frame)]
+            case wire.Ask():
+                return [AnswerAsk(frame)]
+            case wire.Answer():
+                return [TakeAnswer(frame)]
             case _:
                 return self.refuse(INVALID, "a frame came out of turn")
 

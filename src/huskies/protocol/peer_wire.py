@@ -11,7 +11,7 @@ from typing import Annotated, Final, TypeAlias
 import msgspec
 from msgspec import Meta
 
-from huskies.events.model import RelayedEvent
+from huskies.events.model import RelayedEvent, TimestampMs
 from huskies.protocol.wire import Epoch, FirstSeq, KeyHex, ProjectName, Seq, SignatureHex, SnapshotStory
 
 SUBPROTOCOL: Final = "huskies.peer.v1"
@@ -23,6 +23,7 @@ Digest: TypeAlias = Annotated[int, Meta(ge=0, le=2**32 - 1)]
 Number: TypeAlias = Annotated[int, Meta(ge=1, le=2**31)]
 # Far beyond what a sled can record, and far from where adding to it overflows.
 _SEQ_MAX: Final = 2**53
+ASKED_MAX: Final = 1_000
 _Seq: TypeAlias = Annotated[int, Meta(ge=1, le=_SEQ_MAX)]
 _Ms: TypeAlias = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 
@@ -132,13 +133,40 @@ class Fetched(_Frame, frozen=True, kw_only=True, tag="fetched"):
     events: list[RelayedEvent]
 
 
+class Ask(_Frame, frozen=True, kw_only=True, tag="ask"):
+    """A sled has come back to the sender of this: end its session, and say how far its epoch is held.
+
+    Those in `asked` are asked by others; whoever else may hold something of it is to be asked in turn.
+    """
+
+    number: Number
+    sled_id: KeyHex
+    epoch: Epoch
+    asked: Annotated[list[KeyHex], Meta(max_length=ASKED_MAX)]
+
+
+class Answer(_Frame, frozen=True, kw_only=True, tag="answer"):
+    """How far the question's epoch is held there, or by whom it asked; `complete` if all of them said so."""
+
+    number: Number
+    last_seq: Seq
+    complete: bool
+
+
+class BoardStory(SnapshotStory, frozen=True, kw_only=True, omit_defaults=True):
+    """A story as the gateway that a sled told it to passes it on: with all that it knows since when."""
+
+    blocked_since_ms: TimestampMs | None = None
+    merge_failure_since_ms: TimestampMs | None = None
+
+
 class Board(_Frame, frozen=True, kw_only=True, tag="board"):
     """Where all of a project's stories stood as of `seq`, by a snapshot that came at `received_ms`."""
 
     number: Number
     seq: Seq
     received_ms: _Ms
-    stories: list[SnapshotStory]
+    stories: list[BoardStory]
 
 
 class Present(msgspec.Struct, frozen=True, array_like=True):
@@ -176,6 +204,8 @@ Frame: TypeAlias = (
     | Presence
     | Fetch
     | Fetched
+    | Ask
+    | Answer
     | Refused
 )
 

@@ -248,6 +248,7 @@ class SledSession:
             signature=signature.hex(),
             previous=list(view.previous),
             copies=view.copies,
+            oldest=view.oldest,
         )
         return [Send(wire.encode(hello))]
 
@@ -260,7 +261,11 @@ class SledSession:
         effects: list[SledEffect] = [Accepted()]
         if frame.last_seq < view.last_seq and frame.last_seq + 1 < view.oldest:
             # The gateway lost, or never had, what this outbox no longer holds: a new history begins.
-            return [*effects, *self._begin_anew(view.oldest, "the gateway asks for events no longer held")]
+            reason = "the gateway asks for events no longer held"
+            if frame.asked:
+                # What is still held here no gateway has under this epoch, whoever acknowledged it once.
+                return [*effects, *self._open_epoch(view.oldest, reason)]
+            return [*effects, *self._begin_anew(view.oldest, reason)]
         if frame.last_seq > view.last_seq and self._barrier is None:
             # The gateway holds a history that this outbox does not know: it is an older copy. What was
             # never acknowledged is still compared under this epoch, what comes later is not part of it.

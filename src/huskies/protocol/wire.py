@@ -63,7 +63,8 @@ class PreviousEpoch(msgspec.Struct, frozen=True, kw_only=True):
 class Hello(_Frame, frozen=True, kw_only=True, tag="hello"):
     """The sled's answer to the challenge; `last_seq` is the newest it has recorded in this epoch.
 
-    `copies` (Huskies' own, optional): the sled keeps events until so many gateways hold them.
+    `copies` (Huskies' own, optional): the sled keeps events until so many gateways hold them. `oldest`
+    (likewise): what comes before it the sled no longer holds.
     """
 
     project: ProjectName
@@ -73,13 +74,18 @@ class Hello(_Frame, frozen=True, kw_only=True, tag="hello"):
     signature: SignatureHex
     previous: Annotated[list[PreviousEpoch], Meta(max_length=limits.PREVIOUS_EPOCHS_MAX)] = []
     copies: Annotated[int, Meta(ge=1, le=limits.COPIES_MAX)] = 1
+    oldest: FirstSeq = 1
 
 
 class Welcome(_Frame, frozen=True, kw_only=True, tag="welcome"):
-    """The gateway admits the sled; `last_seq` is the newest it holds of this epoch."""
+    """The gateway admits the sled; `last_seq` is the newest it holds of this epoch.
+
+    `asked` (Huskies' own, optional): nor does any gateway that it replicates with hold more.
+    """
 
     last_seq: Seq
     max_in_flight: Annotated[int, Meta(ge=1, le=_INT_MAX)]
+    asked: bool = False
 
 
 class Events(_Frame, frozen=True, kw_only=True, tag="events"):

@@ -213,8 +213,12 @@ class Faults:
         gateway.kill()
         self._excuse_of(gateway)
         for sled in self._world.sleds.values():
-            if sled.keep_acked_ms < limits.KEEP_ACKED_MS and sled.outbox.exists():
-                # Where a sled kept too little for the rebuilt gateway, what it has goes into a new epoch, and
+            if (
+                sled.keep_acked_ms < limits.KEEP_ACKED_MS
+                and sled.outbox.exists()
+                and not self._world.are_mutual
+            ):
+                # A gateway that does not know whom to ask takes what a sled still has under a new epoch, and
                 # another gateway that has it already shows it under the old one, too.
                 self._world.may_double.update((sled.name, number) for number in recorded(sled.outbox))
         gateway.lose_disk(restores=restores)

@@ -17,6 +17,7 @@ from huskies.testing.network import Network
 
 _GATEWAYS: Final = (2, 2, 2, 3)
 _SLEDS: Final = (1, 2, 2, 3)
+_MUTUAL: Final = 0.75
 
 
 class World:
@@ -35,6 +36,8 @@ class World:
         self.gateways: dict[str, GatewayNode] = {}
         self.sleds: dict[str, SledNode] = {}
         self.readers: dict[str, ReaderNode] = {}
+        # Whether gateways that are connected name each other: one that lost its disk then knows whom to ask.
+        self.are_mutual = True
         # Acknowledged, and allowed to be in no log: (sled, number).
         self.excused: set[tuple[str, int]] = set()
         # Allowed to be in a log under two epochs; see `faults`.
@@ -60,7 +63,7 @@ class World:
             node.boot()
 
     def _connect_gateways(self, random: Random) -> None:
-        """Any graph in which each reaches each, whoever dials."""
+        """Any graph in which each reaches each; now and then only one of two names the other."""
         gateways = list(self.gateways.values())
         dialed: dict[GatewayNode, dict[str, None]] = {gateway: {} for gateway in gateways}
         for number, gateway in enumerate(gateways[1:], 1):
@@ -70,6 +73,12 @@ class World:
         if random.random() < 0.5:  # noqa: PLR2004 - as often as not
             one, other = random.sample(gateways, 2)
             dialed[one][other.url] = None
+        self.are_mutual = random.random() < _MUTUAL
+        if self.are_mutual:
+            for gateway, urls in list(dialed.items()):
+                for other in gateways:
+                    if other.url in urls:
+                        dialed[other][gateway.url] = None
         for gateway, urls in dialed.items():
             gateway.peers = tuple(urls)
 

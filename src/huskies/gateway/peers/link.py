@@ -6,30 +6,35 @@ import asyncio
 import contextlib
 import logging
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import TYPE_CHECKING, Final
 
 import aiohttp
 
 from huskies import limits
+from huskies.errors import StoreError
 from huskies.events.model import RelayedEvent
 from huskies.gateway.board_store import Board
+from huskies.gateway.peers.asking import Questions
 from huskies.gateway.peers.incoming import Incoming
 from huskies.gateway.peers.mending import Fetches, answer
 from huskies.gateway.peers.outgoing import Outgoing, RunsOut
 from huskies.gateway.store.blocks import Block, Run, Stream
 from huskies.protocol import peer_wire as wire
 from huskies.protocol.effects import End, Ping, Send
+from huskies.protocol.gateway import Elsewhere
 from huskies.protocol.peer import (
     Acknowledged,
     AdoptBase,
     AllAnnounced,
     Announced,
+    AnswerAsk,
     Greeted,
     PeerEffect,
     PeerSession,
     SendAgain,
     SendFetched,
+    TakeAnswer,
     TakeBoard,
     TakeFetched,
     TakePresence,
@@ -70,6 +75,8 @@ class PeerLink:
             ask_again=lambda number: self._say(wire.Again(number=number)),
         )
         self._fetches = Fetches(self._say)
+        self._questions = Questions(self._say)
+        self._answering: set[asyncio.Task[None]] = set()
         # The ends of the runs in each frame that is not acknowledged.
         self._sent: deque[tuple[int, dict[Origin, int]]] = deque()
         self._outgoing: deque[Send | Ping] = deque()
@@ -117,6 +124,9 @@ class PeerLink:
             )
         finally:
             self.open = False
+            self._questions.give_up()
+            for task in self._answering:
+                task.cancel()
             end = self._end.result() if self._end.done() else End(CLOSE_GOING_AWAY, "")
             await close_socket(self._socket, end.close_code, end.reason)
         # What the other side said before it closed says more than that it did.
@@ -178,10 +188,22 @@ class PeerLink:
                 await self._peers.log.adopt_base(self._incoming.stream(base.number), base.seq, base.digest)
             case TakeBoard(board):
                 await self._take_board(board)
-            case SendFetched(fetch):
-                self._say(await answer(self._peers.log, fetch))
+            case SendFetched() | TakeFetched() | AnswerAsk() | TakeAnswer():
+                await self._serve(effect)
             case _:
                 self._carry_out_now([effect])
+
+    async def _serve(self, request: SendFetched | TakeFetched | AnswerAsk | TakeAnswer) -> None:
+        """What one gateway asks of another, and what it says to that."""
+        match request:
+            case SendFetched(fetch):
+                self._say(await answer(self._peers.log, fetch))
+            case TakeFetched(fetched):
+                self._fetches.take(fetched)
+            case AnswerAsk(ask):
+                self._begin_to_answer(ask)
+            case TakeAnswer(answered):
+                self._questions.take(answered)
 
     def _carry_out_now(self, effects: Iterable[PeerEffect]) -> None:
         for effect in effects:
@@ -198,8 +220,6 @@ class PeerLink:
                     self._send_again(number)
                 case TakePresence(presence):
                     self._peers.take_presence(presence, self)
-                case TakeFetched(fetched):
-                    self._fetches.take(fetched)
                 case _:
                     raise AssertionError("this effect waits; see _carry_out")
         self._wake.set()
@@ -261,6 +281,24 @@ class PeerLink:
     async def fetch(self, origin: Origin, first_seq: int, last_seq: int) -> list[RelayedEvent]:
         """These events as the other gateway holds them, or none."""
         return await self._fetches.fetch(origin, first_seq, last_seq)
+
+    async def ask(self, origin: Origin, asked: Collection[str]) -> Elsewhere:
+        """How far the other gateway, and those behind it that are not `asked` already, hold an epoch."""
+        return await self._questions.ask(origin, asked)
+
+    def _begin_to_answer(self, ask: wire.Ask) -> None:
+        """Others are asked for the answer: meanwhile this connection goes on."""
+        if len(self._answering) >= limits.ASKS_AT_ONCE:
+            self.end(INVALID, "it asks more at once than can be answered")
+            return
+        task = asyncio.create_task(self._answer(ask))
+        self._answering.add(task)
+        task.add_done_callback(self._answering.discard)
+
+    async def _answer(self, ask: wire.Ask) -> None:
+        # A log that cannot be read ends the gateway.
+        with contextlib.suppress(StoreError):
+            self._say(await self._peers.answer(ask))
 
     def rescan(self) -> None:
         """Something that could not be sent may be there now: look through the log again."""

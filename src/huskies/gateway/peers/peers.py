@@ -20,6 +20,7 @@ from huskies.gateway.admission import RefusedError
 from huskies.gateway.board_store import BoardStore
 from huskies.gateway.feed import Feed
 from huskies.gateway.keys import gateway_id, is_signed
+from huskies.gateway.peers.asking import UNKNOWN, ask_all
 from huskies.gateway.peers.holders import Holders
 from huskies.gateway.peers.link import PeerLink
 from huskies.gateway.peers.mending import mend
@@ -28,7 +29,9 @@ from huskies.gateway.store.history import History
 from huskies.gateway.store.log import Log
 from huskies.protocol import peer_wire as wire
 from huskies.protocol.backoff import Backoff
+from huskies.protocol.gateway import Elsewhere
 from huskies.protocol.peer import PeerSession
+from huskies.protocol.vectors import Origin
 from huskies.protocol.wire import CLOSE_GOING_AWAY, DRAINING, UNAUTHORIZED
 from huskies.sockets import Socket, clean, websocket_url
 
@@ -74,6 +77,7 @@ class Peers:
         token: str | None,
         loopback: bool,
         present: Callable[[], list[wire.Present]],
+        end_session: Callable[[str], None],
         now_ms: Callable[[], int],
     ) -> None:
         self.log = log
@@ -90,6 +94,7 @@ class Peers:
         self._serving: set[PeerLink] = set()
         self.presence = PresenceTable(self.gateway_id)
         self._present = present
+        self._end_session = end_session
         self._now_ms = now_ms
         self._dialed = [Dialed(url) for url in urls]
         self._stopping = False
@@ -171,6 +176,30 @@ class Peers:
             older.end(wire.DUPLICATE, "a newer connection took its place")
         self._links[link.peer_id] = link
         return None
+
+    async def ask(self, origin: Origin) -> Elsewhere | None:
+        """How far other gateways hold an epoch, those behind others too; None where there are none."""
+        if not self._dialed and not self._links:
+            return None
+        return await self._ask(origin, {self.gateway_id})
+
+    async def answer(self, ask: wire.Ask) -> wire.Answer:
+        """What is to be said to another gateway's question: the sled is with that one now."""
+        origin = (ask.sled_id.lower(), ask.epoch)
+        self._end_session(origin[0])
+        elsewhere = await self._ask(origin, {*(peer_id.lower() for peer_id in ask.asked), self.gateway_id})
+        # Behind whatever of it is on its way into the log.
+        live = await self.log.call(lambda _: self.log.sequences.live(origin))
+        last_seq = max(0 if live is None else live.last_seq, elsewhere.last_seq)
+        return wire.Answer(number=ask.number, last_seq=last_seq, complete=elsewhere.complete)
+
+    async def _ask(self, origin: Origin, asked: set[str]) -> Elsewhere:
+        links = {link.peer_id: link for link in self._open_links()}
+        named = {dialed.peer_id if dialed.link is None else dialed.link.peer_id for dialed in self._dialed}
+        others = {peer_id: link for peer_id, link in links.items() if peer_id not in asked}
+        if named - links.keys() - asked or len(asked) + len(others) > wire.ASKED_MAX:
+            return UNKNOWN
+        return await ask_all(others, origin, asked)
 
     def greet(self, link: PeerLink) -> None:
         """Tell a gateway that just connected who is connected where."""
