@@ -72,6 +72,9 @@ PEER_IN_FLIGHT_BYTES: Final = 16 << 20
 
 # How long a gateway with an empty log waits for another one before it takes sleds.
 REFILL_PATIENCE: Final = 30.0
+# How long the beginning of a sequence is waited for that one other gateway retains no more and another may:
+# less than the above, so that what there is comes in time.
+BASE_PATIENCE: Final = 15.0
 # How long other gateways have to say how far they hold an epoch: the sled waits for a welcome meanwhile.
 # Questions at a time from one of them.
 ASK_LIMIT: Final = 5.0

@@ -116,6 +116,29 @@ def test_a_damaged_log_is_one_and_names_everything(huskies: Run, data: Path) -> 
     )
 
 
+def test_a_damaged_row_of_a_sequence_is_one_and_named(huskies: Run, data: Path) -> None:
+    with closing(sqlite3.connect(data / "log.db", isolation_level=None)) as db:
+        db.execute("UPDATE streams SET project = 'chop'")
+    outcome = huskies("verify", "--data-dir", data)
+    first, second = outcome.stdout.splitlines()
+    assert outcome.status == 1
+    assert first.startswith("position 1: the row of sequence 1: its checksum is ")
+    assert first.endswith(f" (chop {SLED[:12]}, epoch {EPOCH})")
+    assert "4 blocks, 4 events" in second
+    outcome = huskies("gateway", "--port", "0", "--data-dir", data)
+    assert (outcome.status, "Traceback" in outcome.stderr) == (1, False)
+    assert "log.db: the log is damaged: the row of sequence 1 " in outcome.stderr
+    assert "huskies verify" in outcome.stderr
+
+
+def test_a_log_of_a_newer_version_is_two(huskies: Run, data: Path) -> None:
+    with closing(sqlite3.connect(data / "log.db", isolation_level=None)) as db:
+        db.execute("PRAGMA user_version = 9")
+    outcome = huskies("verify", "--data-dir", data)
+    assert outcome.status == 2
+    assert "written by a newer Huskies" in outcome.stderr
+
+
 def test_what_is_no_log_is_two(huskies: Run, tmp_path: Path) -> None:
     outcome = huskies("verify", "--data-dir", tmp_path)
     assert outcome.status == 2

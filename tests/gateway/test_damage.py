@@ -8,12 +8,13 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
+import msgspec
 import pytest
 from tests.gateway.conftest import OpenLog, OpenLogs, Owner, stored
 
 from huskies.errors import ConfigError, CorruptLogError, StoreError
-from huskies.gateway.store import block_rows
-from huskies.gateway.store.blocks import Block, Run, checksum
+from huskies.gateway.store import block_rows, stream_rows
+from huskies.gateway.store.blocks import Block, Run, checksum, damaged_block, decode_runs, encode_runs
 from huskies.gateway.store.history import Page
 from huskies.gateway.store.repair import Damaged, Rebuilt, rebuild
 from huskies.gateway.store.selection import Filter
@@ -71,7 +72,11 @@ HARMS = {
     "replaced": replaced,
     "no events at all": lambda db: change(db, 3, "events = CAST(events AS TEXT)"),
     "no runs at all": lambda db: change(db, 3, "runs = CAST(runs AS TEXT)"),
+    "other runs": lambda db: change(db, 3, "runs = x'00'"),
 }
+# What does not follow from what is sound around it.
+LASTING = {name: HARMS[name] for name in ("events", "deleted", "other runs")}
+PASSING = {name: harm for name, harm in HARMS.items() if name not in LASTING}
 
 
 def reasons(page: Page) -> list[str]:
@@ -94,7 +99,7 @@ async def walk(log: OpenLog, wanted: Filter, *, back: bool = False) -> list[str 
         position = place.position
 
 
-@pytest.mark.parametrize("harm", HARMS.values(), ids=HARMS)
+@pytest.mark.parametrize("harm", LASTING.values(), ids=LASTING)
 async def test_a_damaged_block_is_a_gap_for_everyone_and_the_rest_is_there(
     open_log: OpenLogs, caplog: pytest.LogCaptureFixture, harm: Harm
 ) -> None:
@@ -189,9 +194,10 @@ async def harmed(log: OpenLog, harm: Harm, since: int = 0) -> None:
     """Harm the log as after a crash, its heads checkpointed at `since`."""
     await log.close()
     with closing(sqlite3.connect(log.log.path)) as db:
-        db.execute("UPDATE meta SET value = ? WHERE key = 'heads_position'", (since,))
         if not since:
-            db.execute("UPDATE streams SET last_seq = 0, digest = 0")
+            rows = stream_rows.read(db).streams
+            fresh = [msgspec.structs.replace(row, last_seq=0, digest=0) for row in rows if row is not None]
+            stream_rows.write_heads(db, fresh, 0, 0)
         harm(db)
         db.commit()
 
@@ -201,12 +207,11 @@ def heads(log: OpenLog) -> tuple[int, int]:
     return found[ORIGIN], found["bb", "e9"]
 
 
-@pytest.mark.parametrize("column", ["events", "before", "chain"])
 @pytest.mark.parametrize("position", [3, 7])
 async def test_heads_do_not_fall_back_where_the_newest_blocks_are_damaged(
-    open_log: OpenLogs, column: str, position: int
+    open_log: OpenLogs, position: int
 ) -> None:
-    await harmed(await filled(await open_log()), flipped(column, position))
+    await harmed(await filled(await open_log()), flipped("events", position))
     log = await open_log()
     assert [found.position for found in log.log.damaged.ranges()] == [position]
     assert (log.log.position, heads(log)) == (8, (4, 4))
@@ -228,9 +233,7 @@ async def test_heads_follow_from_later_runs_where_those_of_a_damaged_block_canno
     assert heads(log) == (4, 4)
 
 
-@pytest.mark.parametrize(
-    "what", ["runs = x'00'", "count = 3", "runs = CAST('[[1,9,1,1,0,0],[2,9,1,1,0,0]]' AS BLOB)"]
-)
+@pytest.mark.parametrize("what", ["runs = x'00'", "runs = CAST('[[1,9,1,1,0,0],[2,9,1,1,0,0]]' AS BLOB)"])
 async def test_a_doubt_about_what_was_acknowledged_is_no_start(open_log: OpenLogs, what: str) -> None:
     def harm(db: sqlite3.Connection) -> None:
         change(db, 7, what)
@@ -306,9 +309,8 @@ async def damaged_log(open_log: OpenLogs, harm: Harm) -> tuple[OpenLog, Block]:
     return log, original
 
 
-@pytest.mark.parametrize("column", ["events", "before", "chain"])
-async def test_a_block_is_put_back_exactly(open_log: OpenLogs, column: str) -> None:
-    log, original = await damaged_log(open_log, flipped(column))
+async def test_a_block_is_put_back_exactly(open_log: OpenLogs) -> None:
+    log, original = await damaged_log(open_log, flipped("events"))
     log.index_blocks(await log.history.blocks_after(0))
     repaired: list[Block] = []
     log.log.on_repaired.append(repaired.append)
@@ -340,6 +342,125 @@ async def test_anything_else_is_not_put_back(open_log: OpenLogs) -> None:
 def test_the_decision_is_pure() -> None:
     assert isinstance(rebuild(Damaged(1, 1, 0, 0), [Run(1, 1, 1, 1, 0, 0)], []), str)
     assert isinstance(rebuild(Damaged(1, 0, 0, 0), [], []), str | Rebuilt)
+
+
+# --- repair from what is sound in the log itself -----------------------------------------------------
+
+
+def rows(db: sqlite3.Connection) -> list[tuple[object, ...]]:
+    return db.execute("SELECT *, typeof(runs), typeof(events) FROM blocks ORDER BY position").fetchall()
+
+
+@pytest.mark.parametrize("harm", PASSING.values(), ids=PASSING)
+async def test_what_follows_from_the_rest_is_put_back_when_it_is_found(
+    open_log: OpenLogs, harm: Harm, caplog: pytest.LogCaptureFixture
+) -> None:
+    log = await filled(await open_log())
+    before = await log.log.call(rows)
+    repaired: list[Block] = []
+    log.log.on_repaired.append(repaired.append)
+    await log.log.call(harm)
+    assert [block.position for block in await log.history.blocks_after(0) if block.damage] == [3]
+    await log.settled()
+    assert await log.log.call(rows) == before
+    assert [block.position for block in repaired] == [3]
+    assert len(log.log.damaged) == 0
+    assert await walk(log, Filter()) == ["s1", "b1", "s2", "b2", "s3", "b3", "s4", "b4"]
+    assert [record.levelname for record in caplog.records] == ["CRITICAL", "WARNING"]
+
+
+@pytest.mark.parametrize("crashed", [True, False])
+@pytest.mark.parametrize("position", [1, 3, 7])
+@pytest.mark.parametrize("column", ["runs", "before", "chain", "count"])
+async def test_what_follows_from_the_rest_is_put_back_at_start(
+    open_log: OpenLogs,
+    column: str,
+    position: int,
+    crashed: bool,  # noqa: FBT001 - a case
+) -> None:
+    log = await filled(await open_log())
+    before = await log.log.call(rows)
+    await harmed(log, flipped(column, position), since=0 if crashed else 8)
+    log = await open_log()
+    await log.settled()
+    assert await log.log.call(rows) == before
+    assert (len(log.log.damaged), log.log.position, heads(log)) == (0, 8, (4, 4))
+    log.append(await log.admit(), 5, stored("s5"), owner=Owner())
+    await log.settled()
+    assert (await walk(log, Filter()))[-2:] == ["b4", "s5"]
+
+
+async def test_the_newest_checksum_is_known_after_a_clean_end_alone(open_log: OpenLogs) -> None:
+    def harm(db: sqlite3.Connection) -> None:
+        change(db, 7, "chain = 1234567")
+
+    log = await filled(await open_log())
+    before = await log.log.call(rows)
+    await harmed(log, harm, since=8)
+    log = await open_log()
+    assert await log.log.call(rows) == before
+    await harmed(log, harm)
+    log = await open_log()
+    assert [found.position for found in log.log.damaged.ranges()] == [7]
+
+
+def other_runs_bits(db: sqlite3.Connection) -> None:
+    """Two bits, of two bytes."""
+    row = block_rows.row_at(db, 3)
+    assert row is not None
+    change(db, 3, "runs = ?", bytes([row.runs[0] ^ 1, row.runs[1] ^ 1]) + row.runs[2:])
+
+
+def other_events_under_a_fitting_checksum(db: sqlite3.Connection) -> None:
+    """The newest block, but for one bit of its checksum; its digests tell."""
+    row = block_rows.row_at(db, 7)
+    assert row is not None
+    events = row.events.replace(b"s4", b"xx")
+    change(db, 7, "events = ?, chain = ?", events, checksum(row.before, row.runs, events) ^ 1)
+
+
+def other_seq_under_a_fitting_checksum(db: sqlite3.Connection) -> None:
+    row = block_rows.row_at(db, 7)
+    assert row is not None
+    runs = decode_runs(row.runs)
+    runs[0].first_seq = 5
+    runs_json = encode_runs(runs)
+    change(db, 7, "runs = ?, chain = ?", runs_json, checksum(row.before, runs_json, row.events) ^ 1)
+
+
+@pytest.mark.parametrize(
+    ("harm", "position"),
+    [
+        (other_runs_bits, 3),
+        (other_events_under_a_fitting_checksum, 7),
+        (other_seq_under_a_fitting_checksum, 7),
+    ],
+)
+async def test_what_is_not_proven_is_not_put_back(open_log: OpenLogs, harm: Harm, position: int) -> None:
+    log = await filled(await open_log())
+    await log.log.call(harm)
+    harmed_rows = await log.log.call(rows)
+    await log.history.blocks_after(0)
+    await log.settled()
+    assert [found.position for found in log.log.damaged.ranges()] == [position]
+    assert await log.log.call(rows) == harmed_rows
+
+
+async def test_what_the_writer_still_has_as_it_was_is_written_again(open_log: OpenLogs) -> None:
+    log = await filled(await open_log())
+    before = await log.log.call(rows)
+    repaired: list[Block] = []
+    log.log.on_repaired.append(repaired.append)
+    # Readers have pages of their own, of the disk as it is now.
+    with closing(sqlite3.connect(log.log.path)) as reader:
+        log.log.damaged.note(damaged_block(3, 4, 0, 0, "its checksum is wrong"), reader)
+    # It is handed to the writer in the next turn of the event loop.
+    await log.settled()
+    await log.settled()
+    assert [block.position for block in repaired] == [3]
+    assert (len(log.log.damaged), await log.log.repaired()) == (0, [3])
+    assert await log.log.call(rows) == before
+    assert await log.log.call(lambda db: db.execute("SELECT * FROM damaged").fetchall()) == []
 
 
 # --- a WAL that was flushed and then damaged ---------------------------------------------------------

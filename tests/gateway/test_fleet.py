@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING, cast
 
 import msgspec
 
@@ -12,9 +13,15 @@ from huskies.events.model import (
     StoredStageTransition,
     StoredStoryBlocked,
 )
-from huskies.gateway.fleet import Fleet, Story
+from huskies.gateway.board_store import Board as SaidBoard
+from huskies.gateway.board_store import BoardStore, KeptBoard
+from huskies.gateway.fleet import Fleet
+from huskies.gateway.standing import Story
 from huskies.gateway.store.blocks import Batch, Stream, pack
 from huskies.protocol.wire import SnapshotStory
+
+if TYPE_CHECKING:
+    from huskies.gateway.store.log import Log
 
 ID = "1_bug_x"
 STREAMS = [None, Stream(1, "aa", "e1", "shop"), Stream(2, "bb", "e1", "blog"), Stream(3, "aa", "e2", "shop")]
@@ -34,11 +41,19 @@ def failed(reason: str, at: int = 100) -> StoredMergeFailure:
     return StoredMergeFailure(story_id=ID, reason=reason, timestamp_ms=at)
 
 
+class _NoLog:
+    """Where a board is kept does not matter here."""
+
+    def later(self, run: object) -> None:
+        pass
+
+
 class Board:
     """A fleet that follows batches as the gateway's does."""
 
     def __init__(self) -> None:
         self.fleet = Fleet()
+        self.store = BoardStore(cast("Log", _NoLog()), self.fleet)
 
     def took(self, *events: RelayedEvent, stream_id: int = 1, first_seq: int = 1, at: int = 5_000) -> None:
         stream = STREAMS[stream_id]
@@ -48,10 +63,12 @@ class Board:
             self.fleet.apply_block(block, STREAMS)
 
     def said(self, *stories: SnapshotStory, stream_id: int = 1, seq: int = 0, at: int = 9_000) -> None:
-        self.fleet.apply_snapshot("shop", stream_id, seq, stories, at)
+        stream = STREAMS[stream_id]
+        assert stream is not None
+        self.store.correct(SaidBoard(stream, seq, at, stories))
 
     def story(self, project: str = "shop") -> Story:
-        return self.fleet.project(project).stories[ID]
+        return self.fleet.project(project).stories()[ID]
 
 
 def test_a_transition_says_the_stage_and_since_when() -> None:
@@ -107,7 +124,7 @@ def test_rate_limits_change_no_story() -> None:
             story_id=ID, agent_name="coder", reset_at=datetime(2026, 1, 1, tzinfo=UTC), timestamp_ms=1
         ),
     )
-    assert board.fleet.projects["shop"].stories == {}
+    assert board.fleet.projects["shop"].stories() == {}
     assert board.fleet.position == 2
 
 
@@ -135,7 +152,7 @@ def test_a_snapshot_replaces_the_board() -> None:
         story_id="2_bug_y", story_name="Y", stage="1_backlog", merge_failure="no", since_ms=4
     )
     board.said(other, seq=2)
-    [(story_id, story)] = board.fleet.project("shop").stories.items()
+    [(story_id, story)] = board.fleet.project("shop").stories().items()
     assert (story_id, story.name, story.stage, story.since_ms) == ("2_bug_y", "Y", "1_backlog", 4)
     assert (story.blocked, story.merge_failure) == (None, "no")
 
@@ -146,9 +163,9 @@ def test_what_the_log_says_after_the_snapshot_stays() -> None:
     board.said(SnapshotStory(story_id=ID, stage="3_qa"), seq=1)
     assert (board.story().stage, board.story().blocked) == ("4_merge", "stuck")
     board.said(seq=2)
-    assert ID in board.fleet.project("shop").stories
+    assert ID in board.fleet.project("shop").stories()
     board.said(seq=3)
-    assert board.fleet.project("shop").stories == {}
+    assert board.fleet.project("shop").stories() == {}
 
 
 def test_a_snapshot_of_a_new_epoch_outweighs_the_older_epoch() -> None:
@@ -171,9 +188,9 @@ def test_a_snapshot_applied_twice_is_the_same_as_once() -> None:
     board = Board()
     board.took(moved("3_qa"))
     board.said(SnapshotStory(story_id=ID, stage="4_merge"), seq=1)
-    before = msgspec.msgpack.encode(board.fleet)
+    before = board.fleet.project("shop").stories()
     board.said(SnapshotStory(story_id=ID, stage="4_merge"), seq=1)
-    assert msgspec.msgpack.encode(board.fleet) == before
+    assert board.fleet.project("shop").stories() == before
 
 
 def test_a_kept_fleet_is_the_same_fleet() -> None:
@@ -190,3 +207,34 @@ def test_a_block_and_a_failure_say_since_when_until_they_are_cleared() -> None:
     assert (board.story().blocked_since_ms, board.story().merge_failure_since_ms) == (100, 9_000)
     board.took(moved("5_done"), first_seq=3)
     assert (board.story().blocked_since_ms, board.story().merge_failure_since_ms) == (None, None)
+
+
+def test_a_board_that_is_passed_on_says_the_same_there() -> None:
+    one, other, kept = Board(), Board(), list[KeptBoard]()
+    one.store.listeners.append(kept.append)
+    one.took(moved("3_qa", at=100), blocked("stuck", at=200))
+    one.said(SnapshotStory(story_id=ID, stage="3_qa", blocked="stuck", merge_failure="no"), seq=2)
+    assert (one.story().since_ms, one.story().blocked_since_ms) == (100, 200)
+    other.store.merge(kept[0])
+    assert other.story() == one.story()
+    # It is no news any more, wherever it comes from.
+    one.store.merge(kept[0])
+    assert len(kept) == 1
+
+
+def test_what_a_sled_says_now_counts_whatever_the_clocks_say() -> None:
+    board = Board()
+    board.took(moved("5_done", at=10**12))
+    board.said(SnapshotStory(story_id=ID, stage="2_current"), stream_id=3)
+    assert board.story().stage == "2_current"
+    board.said(SnapshotStory(story_id=ID, stage="3_qa"), seq=1, at=7)
+    assert (board.story().stage, board.story().since_ms) == ("3_qa", 7)
+
+
+def test_a_board_from_the_end_of_time_is_not_taken() -> None:
+    board = Board()
+    board.said(SnapshotStory(story_id=ID, stage="3_qa"))
+    stream = STREAMS[1]
+    assert stream is not None
+    board.store.merge(KeptBoard(stream, 0, 2**63 - 1, []))
+    assert board.story().stage == "3_qa"

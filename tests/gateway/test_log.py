@@ -13,7 +13,7 @@ from tests.gateway.conftest import OpenLog, OpenLogs, Owner, stored
 
 from huskies.errors import ConfigError, StoreError
 from huskies.events import codec
-from huskies.gateway.store import log_store
+from huskies.gateway.store import log_store, stream_rows
 from huskies.protocol.wire import PreviousEpoch
 
 
@@ -336,7 +336,7 @@ async def test_heads_are_checkpointed_now_and_then(
     await log.settled()
     with closing(sqlite3.connect(log.log.path)) as reader:
         assert log_store.read_meta(reader, "heads_position") == 2
-        assert [s.last_seq for s in log_store.read_streams(reader) if s is not None] == [2]
+        assert [s.last_seq for s in stream_rows.read(reader).streams if s is not None] == [2]
 
 
 async def test_who_waits_for_a_log_that_fails_is_told(open_log: OpenLogs) -> None:

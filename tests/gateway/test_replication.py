@@ -18,8 +18,10 @@ from tests.support.peer_client import peer_client
 from tests.support.relay_client import blocked, connect, connect_v1, new_key, sled_id_of
 
 from huskies import limits
+from huskies.events import codec
 from huskies.gateway.server import Gateway
 from huskies.gateway.store.appends import Append
+from huskies.gateway.store.blocks import extend_digest
 from huskies.protocol.branches import first_wins
 
 if TYPE_CHECKING:
@@ -291,6 +293,31 @@ async def test_a_sled_that_wants_copies_is_told_how_far_so_many_gateways_hold(
         assert await sled.next_frame() == {"type": "ack", "seq": 1}
 
 
+async def test_what_a_gateway_announces_counts_as_held_once_it_was_compared(
+    start_gateway: StartGateway, eventually: Eventually
+) -> None:
+    one = await start_gateway(name="one")
+    await push(one, "1", "2")
+    await push(one, "1", sled_id="bb" * 32)
+    origins = [(SLED, EPOCH), ("bb" * 32, EPOCH)]
+    (two, digest), (_, other) = (heads(one)[origin] for origin in origins)
+    after = extend_digest(digest, codec.encode_batch([stored("3")])[1:-1])
+    async with peer_client(one.url) as peer:
+        # It may hold more than there is here, and of another history.
+        await peer.hold([1, *origins[0], "shop", 9, 77], [2, *origins[1], "shop", 1, other])
+        await eventually(lambda: one.holders.seq(origins[1], 1, 2) == 1)
+        assert one.holders.seq(origins[0], two, 2) == 0
+        event = {**EVENT, "story_id": "1_bug_x", "reason": "3", "timestamp_ms": 1}
+        await peer.send("runs", frame=1, runs=[[1, 3, 1, 1_000, 0, digest, after]], events=[event])
+        await peer.receive("ack")
+        assert heads(one)[origins[0]] == (3, after)
+        assert one.holders.seq(origins[0], 3, 2) == 3
+        # What continues something else is not the same, however far it goes.
+        await peer.send("runs", frame=2, runs=[[2, 2, 1, 1_000, 0, 5, 6]], events=[event])
+        await peer.receive("ack")
+        assert one.holders.seq(origins[1], 2, 2) == 1
+
+
 async def test_two_that_dial_each_other_keep_one_connection(
     start_gateway: StartGateway, eventually: Eventually
 ) -> None:
@@ -442,6 +469,36 @@ async def test_what_two_gateways_agree_on_is_not_sent_again(start_gateway: Start
             frames.append(await peer.next_frame())
     assert "again" not in [frame["type"] for frame in frames]
     assert [run[1:3] for run in frames[-1]["runs"]] == [[3, 1]]
+
+
+async def test_what_is_asked_for_again_while_the_log_is_being_read_is_sent_again(
+    start_gateway: StartGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = await start_gateway(name="one")
+    await push(one, "1", "2")
+    [(last_seq, digest)] = heads(one).values()
+    await stop(one)
+    # What it held before it started it reads from the log.
+    one = await start_gateway(name="one")
+    read_on, has_read, may_go_on = one.history.blocks_lacking, asyncio.Event(), asyncio.Event()
+
+    async def read(*args: Any) -> Any:
+        found = await read_on(*args)
+        has_read.set()
+        await may_go_on.wait()
+        return found
+
+    monkeypatch.setattr(one.history, "blocks_lacking", read)
+    async with peer_client(one.url) as peer, asyncio.timeout(10):
+        await peer.hold([1, SLED, EPOCH, "shop", last_seq, digest])
+        await has_read.wait()
+        await peer.send("again", number=1)
+        # Once this is answered, that was heard.
+        await peer.send("fetch", sled_id=SLED, epoch=EPOCH, first_seq=1, last_seq=1)
+        await peer.receive("fetched")
+        may_go_on.set()
+        frame = await peer.receive("runs")
+    assert [run[1:3] for run in frame["runs"]] == [[1, 2]]
 
 
 async def test_a_gateway_whose_digests_are_wrong_is_noticed_and_stores_what_it_sends_once(

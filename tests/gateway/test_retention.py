@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from tests.gateway.conftest import Eventually, Http, OpenLog, OpenLogs, Owner, StartGateway, stop, stored
+from tests.gateway.test_damage import HARMS, Harm, flipped
 from tests.support.relay_client import blocked, connect, new_epoch, new_key, push
 from tests.support.sse_client import open_stream
 
@@ -19,6 +20,8 @@ from huskies.gateway.store.appends import Append, Claim, Diverged, Lost
 from huskies.gateway.store.blocks import Stream, extend_digest
 from huskies.gateway.store.index import IndexReader
 from huskies.gateway.store.retention import Dropped, Rules
+from huskies.gateway.store.verify import LogCheck
+from huskies.storage.sqlite import open_reader
 
 ORIGIN = ("aa", "e1")
 AGED = Rules(age_ms=1_000)
@@ -244,6 +247,92 @@ async def test_a_log_of_an_older_version_is_trimmed_too(open_log: OpenLogs) -> N
     at(log, 10**9)
     await trim(log, AGED)
     assert await positions(log) == [11]
+
+
+# --- what was damaged --------------------------------------------------------------------------------
+
+
+async def with_damage(open_log: OpenLogs, *harms: Harm) -> OpenLog:
+    """Blocks of which the second, with seq 2 of both sequences, cannot be read."""
+    log = await filled(await open_log())
+    for harm in (*harms, HARMS["other runs"]):
+        await log.log.call(harm)
+    await log.history.blocks_after(0)
+    await log.settled()
+    assert [found.position for found in log.log.damaged.ranges()] == [3]
+    return log
+
+
+def table(log: OpenLog) -> list[int]:
+    with closing(sqlite3.connect(log.log.path)) as db:
+        return [row[0] for row in db.execute("SELECT position FROM damaged")]
+
+
+async def test_what_was_damaged_and_dropped_is_damaged_no_more_but_missing(open_log: OpenLogs) -> None:
+    log = await with_damage(open_log)
+    for _ in range(2):
+        at(log, 2_500)
+        await trim(log, AGED)
+        assert await positions(log) == [5, 7, 9, 11]
+        assert len(log.log.damaged) == 0
+        assert log.log.damaged.ranges() == []
+        assert log.log.damaged.hidden(ORIGIN, 1, 6) == {2}
+        assert table(log) == [3]
+        with closing(open_reader(log.log.path)) as connection:
+            assert list(LogCheck(connection).run()) == []
+        # What a sled sends again of it is not compared, and acknowledged.
+        log.append(
+            await log.admit(), 1, *(stored(f"s{seq}") for seq in range(1, 7)), owner=(owner := Owner())
+        )
+        await log.settled()
+        assert (owner.told, log.failures) == ([("ack", 6)], [])
+        await log.close()
+        log = await open_log()
+    # Where later events of its sequences are dropped too, that says it.
+    at(log, 4_500)
+    await trim(log, AGED)
+    assert log.log.damaged.hidden(ORIGIN, 1, 6) == set()
+    assert table(log) == []
+
+
+async def test_what_could_not_be_told_of_damage_is_told_when_it_is_dropped(open_log: OpenLogs) -> None:
+    def beside(db: sqlite3.Connection) -> None:
+        db.execute("UPDATE streams SET project = 'clog' WHERE id = 2")
+
+    log = await with_damage(open_log, beside)
+    assert log.log.damaged.hidden(ORIGIN, 5, 5) == {5}
+    at(log, 2_500)
+    await trim(log, AGED)
+    assert log.log.damaged.hidden(ORIGIN, 1, 6) == {2}
+    assert log.log.damaged.hidden(("bb", "e9"), 1, 6) == {2}
+
+
+async def test_damage_that_a_reader_finds_of_what_was_dropped_meanwhile_is_not_kept(
+    open_log: OpenLogs,
+) -> None:
+    log = await with_damage(open_log)
+    [found] = log.log.damaged.ranges()
+    at(log, 4_500)
+    await trim(log, AGED)
+    with closing(open_reader(log.log.path)) as connection:
+        log.log.damaged.note(found.as_block(), connection)
+    # It is handed to the writer in the next turn of the event loop.
+    await log.settled()
+    await log.settled()
+    assert (len(log.log.damaged), table(log)) == (0, [])
+
+
+async def test_what_was_repaired_and_dropped_is_not_looked_for_at_each_start(open_log: OpenLogs) -> None:
+    log = await filled(await open_log())
+    await log.log.call(flipped("chain"))
+    await log.history.blocks_after(0)
+    assert await log.log.repaired() == [3]
+    at(log, 2_500)
+    await trim(log, AGED)
+    assert await log.log.repaired() == [3]
+    at(log, 3_500)
+    await trim(log, AGED)
+    assert await log.log.repaired() == []
 
 
 # --- a whole gateway ---------------------------------------------------------------------------------

@@ -147,7 +147,9 @@ async def test_a_damaged_block_is_told_at_start_and_holds_nothing_up(
     gateway = await start_gateway()
     await push(gateway.url, "shop", blocked("one"))
     await push(gateway.url, "shop", blocked("two"))
-    await gateway.log.call(lambda db: db.execute("UPDATE blocks SET chain = 7 WHERE position = 1"))
+    await gateway.log.call(
+        lambda db: db.execute("UPDATE blocks SET events = CAST(replace(events, 'one', 'eno') AS BLOB)")
+    )
     await stop(gateway)
     (tmp_path / "gw" / "views.db").unlink()
     gateway = await start_gateway()
@@ -167,7 +169,7 @@ async def test_the_index_is_made_again_where_it_was_deleted(
 ) -> None:
     gateway = await start_gateway()
     for number in range(5):
-        await push(gateway.url, "shop", blocked(str(number)))
+        await push(gateway.url, "shop", blocked(str(number), timestamp_ms=number))
     await stop(gateway)
     for path in (tmp_path / "gw").glob("views.db*"):
         path.unlink()

@@ -14,7 +14,7 @@ from tests.gateway.test_retention import AGED, at, trim
 from tests.gateway.test_retention import filled as aged
 
 from huskies.gateway.server import Gateway
-from huskies.gateway.store import block_rows, log_store, verify
+from huskies.gateway.store import block_rows, log_store, stream_rows, verify
 from huskies.gateway.store.appends import Append
 from huskies.gateway.store.blocks import checksum, decode_runs, encode_runs
 from huskies.gateway.store.verify import LogCheck, Problem
@@ -143,7 +143,14 @@ async def test_a_head_that_does_not_agree_is_named(open_log: OpenLogs) -> None:
     log = await filled(await open_log())
     await log.close()
     log = await open_log()
-    await log.log.call(lambda db: db.execute("UPDATE streams SET last_seq = 3 WHERE id = 2"))
+
+    def lower(db: sqlite3.Connection) -> None:
+        row = stream_rows.read(db).streams[2]
+        assert row is not None
+        row.last_seq = 3
+        stream_rows.write_heads(db, [row], log.log.position, log.log.chain)
+
+    await log.log.call(lower)
     [problem] = walk(log)[0]
     assert (problem.project, "its head is seq 3" in problem.problem) == ("blog", True)
 
@@ -166,10 +173,10 @@ async def test_what_is_appended_or_dropped_meanwhile_is_no_problem(
                 with closing(sqlite3.connect(log.log.path, isolation_level=None)) as writer:
                     writer.execute("DELETE FROM blocks WHERE position <= 6")
                     for stream_id, digest in digests.items():
-                        values = (digest, stream_id)
-                        writer.execute(
-                            "UPDATE streams SET dropped_seq = 3, dropped_digest = ? WHERE id = ?", values
-                        )
+                        row = log.log.streams[stream_id]
+                        assert row is not None
+                        row.dropped_seq, row.dropped_digest = 3, digest or 0
+                        stream_rows.write(writer, row)
             return real(db, position)
 
         digests = {s.id: await log.log.digest(s.origin, 3) for s in log.log.streams if s is not None}

@@ -78,7 +78,7 @@ def command(data_dir: Path, against: list[str], as_json: bool) -> int:
 def opened(data_dir: Path) -> Iterator[tuple[sqlite3.Connection, Path]]:
     """A connection that reads the log in a directory; raises `ConfigError` where it cannot be read."""
     from huskies.errors import ConfigError
-    from huskies.gateway.store.log_store import FILE_NAME
+    from huskies.gateway.store.log_store import FILE_NAME, VERSION
     from huskies.storage.sqlite import open_reader
 
     path = data_dir / FILE_NAME
@@ -87,6 +87,12 @@ def opened(data_dir: Path) -> Iterator[tuple[sqlite3.Connection, Path]]:
     connection: sqlite3.Connection | None = None
     try:
         connection = open_reader(path)
+        found: int = connection.execute("PRAGMA user_version").fetchone()[0]
+        if found > VERSION:
+            raise ConfigError(
+                str(path),
+                f"written by a newer Huskies (format {found}, this one reads {VERSION}); upgrade this one",
+            )
         yield connection, path
     except sqlite3.Error as error:
         raise ConfigError(

@@ -6,8 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
-from huskies.gateway.fleet import Fleet, Project, Story
+from huskies.gateway.fleet import Fleet, Project
 from huskies.gateway.sessions import ProjectState, Sessions
+from huskies.gateway.standing import Story
 from huskies.gateway.store.log import Log
 from huskies.gateway.store.streams import MissingRange
 from huskies.protocol.peer_wire import Present
@@ -96,7 +97,7 @@ def _view(  # noqa: PLR0917 - one caller
         identity_used_twice=state.identity_used_twice,
         missing=missing,
         quarantined=quarantined,
-        stories=[_story_view(story_id, story) for story_id, story in project.stories.items()],
+        stories=[_story_view(story_id, story) for story_id, story in project.stories().items()],
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import msgspec
 
@@ -12,36 +12,33 @@ from huskies.events.model import (
     StoredStageTransition,
     StoredStoryBlocked,
 )
+from huskies.gateway.standing import Said, SaidByStory, Snapshot, Story, joined, newest_ms, prune
 from huskies.gateway.store.blocks import Block, Stream
-from huskies.protocol.wire import SnapshotStory
+from huskies.protocol.vectors import Origin
 
 
-class Story(msgspec.Struct):
-    """Where one story stands, and since when (Unix ms, on the sled where an event said so).
+class Project(msgspec.Struct, forbid_unknown_fields=True):
+    """What its sequences and its newest snapshot say; `last_seen_ms` is when its sled was last heard."""
 
-    `stream_id` and `seq` name the event that said so last (0: a snapshot).
-    """
-
-    name: str = ""
-    stage: str | None = None
-    since_ms: int | None = None
-    blocked: str | None = None
-    blocked_since_ms: int | None = None
-    merge_failure: str | None = None
-    merge_failure_since_ms: int | None = None
-    stream_id: int = 0
-    seq: int = 0
-
-
-class Project(msgspec.Struct):
-    """One project's board; `last_seen_ms` is when its sled was last heard."""
-
-    stories: dict[str, Story] = {}
+    sequences: dict[Origin, SaidByStory] = {}
+    snapshot: Snapshot | None = None
     last_seen_ms: int | None = None
 
+    def stories(self) -> dict[str, Story]:
+        """Where each of its stories stands."""
+        return joined(self.sequences, self.snapshot)
 
-class Fleet(msgspec.Struct):
-    """All projects as of `position` in the log."""
+    def newest_ms(self) -> int:
+        """The newest time that anything says which is known of it, whoever's clock that is of."""
+        received_ms = 0 if self.snapshot is None else self.snapshot.received_ms
+        return max(received_ms, newest_ms(self.sequences))
+
+
+class Fleet(msgspec.Struct, forbid_unknown_fields=True):
+    """All projects as of `position` in the log.
+
+    Unknown fields are forbidden, so that what was kept in another shape is folded again, not misread.
+    """
 
     position: int = 0
     chain: int = 0
@@ -67,89 +64,80 @@ class Fleet(msgspec.Struct):
             stream = streams[run.stream_id]
             assert stream is not None  # noqa: S101 - a run's stream is registered before its first event
             project = self.project(stream.project)
-            project.last_seen_ms = max(project.last_seen_ms or 0, run.received_ms)
-            shown = events[start : start + run.shown(stream)]
-            _apply_run(project.stories, shown, run.stream_id, run.first_seq)
+            if project.last_seen_ms is None or run.received_ms > project.last_seen_ms:
+                project.last_seen_ms = run.received_ms
+            said_by_story = project.sequences.get(stream.origin)
+            if said_by_story is None:
+                said_by_story = project.sequences[stream.origin] = {}
+            _apply_run(said_by_story, events[start : start + run.shown(stream)], run.first_seq)
             start += run.count
         self.position = block.last_position
         self.chain = block.chain
 
-    def forget_branch(self, project: str, stream_id: int, after_seq: int) -> None:
+    def apply_late(self, block: Block, streams: Sequence[Stream | None]) -> None:
+        """Fold a block that was damaged when its turn came; where it was not, nothing changes."""
+        start = 0
+        for run in block.runs:
+            stream = streams[run.stream_id]
+            assert stream is not None  # noqa: S101 - a run's stream is registered before its first event
+            project = self.project(stream.project)
+            project.last_seen_ms = max(project.last_seen_ms or 0, run.received_ms)
+            said_by_story = project.sequences.setdefault(stream.origin, {})
+            late: SaidByStory = {}
+            _apply_run(late, block.events()[start : start + run.shown(stream)], run.first_seq)
+            for story_id, said in late.items():
+                said_by_story[story_id] = _in_order(said, said_by_story.get(story_id, Said()))
+            start += run.count
+            if project.snapshot is not None:
+                prune(project.sequences, project.snapshot)
+
+    def forget_branch(self, project: str, origin: Origin, after_seq: int) -> None:
         """What was said last by events that are in quarantine now is not known any more."""
-        stories = self.project(project).stories
-        for story_id in [
-            story_id
-            for story_id, story in stories.items()
-            if story.stream_id == stream_id and story.seq > after_seq
-        ]:
-            del stories[story_id]
+        said_by_story = self.project(project).sequences.get(origin, {})
+        for story_id, said in list(said_by_story.items()):
+            if any(seq > after_seq for _, seq in said.events()):
+                del said_by_story[story_id]
 
-    def apply_snapshot(
-        self, name: str, stream_id: int, seq: int, stories: Iterable[SnapshotStory], now_ms: int
-    ) -> None:
-        """Correct a project's board by what its sled says of all its stories as of `seq`.
+    def apply_snapshot(self, name: str, snapshot: Snapshot) -> bool:
+        """Correct a project's board by what its sled says of all its stories; False where that is older.
 
-        What the log says of a story after `seq` stays.
+        What the log says of a story after the snapshot's `seq` stays.
         """
         project = self.project(name)
-        before = project.stories
-        after = {
-            story_id: story
-            for story_id, story in before.items()
-            if story.stream_id == stream_id and story.seq > seq
-        }
-        for said in stories:
-            if said.story_id not in after:
-                after[said.story_id] = _from_snapshot(said, before.get(said.story_id), now_ms)
-        project.stories = after
+        if not snapshot.is_newer(project.snapshot):
+            return False
+        project.snapshot = snapshot
+        prune(project.sequences, snapshot)
+        return True
 
 
-def _apply_run(
-    stories: dict[str, Story], events: Sequence[RelayedEvent], stream_id: int, first_seq: int
-) -> None:
+def _apply_run(said_by_story: SaidByStory, events: Sequence[RelayedEvent], first_seq: int) -> None:
     # Runs for every event of every sled in the event loop: written to cost little rather than to be short.
     for seq, event in enumerate(events, first_seq):
         if isinstance(event, (StoredStageTransition, StoredStoryBlocked, StoredMergeFailure)):
-            story = stories.get(event.story_id)
-            if story is None:
-                story = stories[event.story_id] = Story()
-            story.stream_id = stream_id
-            story.seq = seq
-            if event.story_name:
-                story.name = event.story_name
+            said = said_by_story.get(event.story_id)
+            if said is None:
+                said = said_by_story[event.story_id] = Said()
+            if not event.story_name:
+                said.keep_name()
             if isinstance(event, StoredStageTransition):
-                if story.stage != event.to_stage or event.from_stage != event.to_stage:
-                    story.since_ms = event.timestamp_ms
-                story.stage = event.to_stage
-                if story.blocked is not None or story.merge_failure is not None:
-                    story.blocked = story.blocked_since_ms = None
-                    story.merge_failure = story.merge_failure_since_ms = None
+                if event.from_stage == event.to_stage:
+                    said.keep_move()
+                said.transition = event
+                said.transition_seq = seq
             elif isinstance(event, StoredStoryBlocked):
-                story.blocked, story.blocked_since_ms = event.reason, event.timestamp_ms
+                said.block = event
+                said.block_seq = seq
             else:
-                story.merge_failure, story.merge_failure_since_ms = event.reason, event.timestamp_ms
+                said.failure = event
+                said.failure_seq = seq
 
 
-def _from_snapshot(said: SnapshotStory, before: Story | None, now_ms: int) -> Story:
-    """The story as the snapshot has it; what stands as it stood before has done so since then."""
-    before = before or Story()
-    since_ms = said.since_ms
-    if since_ms is None:
-        since_ms = before.since_ms if before.stage == said.stage else now_ms
-    return Story(
-        name=said.story_name,
-        stage=said.stage,
-        since_ms=since_ms,
-        blocked=said.blocked,
-        blocked_since_ms=_since(said.blocked, before.blocked, before.blocked_since_ms, now_ms),
-        merge_failure=said.merge_failure,
-        merge_failure_since_ms=_since(
-            said.merge_failure, before.merge_failure, before.merge_failure_since_ms, now_ms
-        ),
-    )
-
-
-def _since(reason: str | None, before: str | None, before_ms: int | None, now_ms: int) -> int | None:
-    if reason is None:
-        return None
-    return before_ms if reason == before and before_ms is not None else now_ms
+def _in_order(one: Said, other: Said) -> Said:
+    """What a sequence says last of a story, out of what two parts of it say."""
+    events = {seq: event for said in (one, other) for event, seq in said.events()}
+    folded: SaidByStory = {}
+    for seq in sorted(events):
+        _apply_run(folded, [events[seq]], seq)
+    [said] = folded.values()
+    return said

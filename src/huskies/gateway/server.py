@@ -158,7 +158,9 @@ class Gateway:
         self.log.on_cut.append(
             lambda stream: self.fleet.forget_branch(stream.project, stream.origin, stream.shown_seq)
         )
-        self.log.on_repaired.append(lambda block: views.index_repaired(self.index, block, self.log))
+        self.log.on_repaired.append(
+            lambda block: views.take_repaired(self.index, self.fleet, block, self.log)
+        )
         self.keeper = Keeper(
             log=self.log,
             index=self.index,

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Final
 
 import msgspec
+from aiohttp import web_app
 
 from huskies.testing import knobs
 from huskies.testing.faults import Faults
@@ -234,6 +235,8 @@ def _quiet_collector() -> Generator[None]:
         try:
             yield
         finally:
+            # aiohttp keeps the handlers of every application there ever was, and with them all they hold.
+            web_app._cached_build_middleware.cache_clear()  # noqa: SLF001 - see above
             gc.collect()
             gc.unfreeze()
             if enabled:

@@ -14,8 +14,10 @@ import aiohttp
 from huskies import limits
 from huskies.errors import StoreError
 from huskies.events.model import RelayedEvent
-from huskies.gateway.board_store import Board
+from huskies.gateway.board_store import KeptBoard
 from huskies.gateway.peers.asking import Questions
+from huskies.gateway.peers.bases import Bases
+from huskies.gateway.peers.holders import Sent
 from huskies.gateway.peers.incoming import Incoming
 from huskies.gateway.peers.mending import Fetches, answer
 from huskies.gateway.peers.outgoing import Outgoing, RunsOut
@@ -69,16 +71,24 @@ class PeerLink:
         self._incoming = Incoming(
             peers.log,
             self._out,
+            held=lambda held: peers.holders.note(self.peer_id, held),
             settled=lambda frame: self._carry_out_now(core.settled(frame)),
             gap=lambda seq: self.end(INVALID, f"seq {seq} of a sequence was expected next"),
             rescan=self._rescan,
             ask_again=lambda number: self._say(wire.Again(number=number)),
         )
+        self.bases = Bases(
+            peers.log,
+            self._incoming,
+            peers.waits,
+            others=lambda: peers.others(self),
+            ask_again=lambda number: self._say(wire.Again(number=number)),
+            say=lambda *held: self._say(wire.Sequences(sequences=[self._out.announcement(*held)])),
+        )
         self._fetches = Fetches(self._say)
         self._questions = Questions(self._say)
         self._answering: set[asyncio.Task[None]] = set()
-        # The ends of the runs in each frame that is not acknowledged.
-        self._sent: deque[tuple[int, dict[Origin, int]]] = deque()
+        self._sent = Sent()
         self._outgoing: deque[Send | Ping] = deque()
         self._wake = asyncio.Event()
         self._room = asyncio.Event()
@@ -88,11 +98,12 @@ class PeerLink:
         # Counts how often the log is walked from its beginning.
         self._walks = 0
         self._frame_size = 0
-        self._boards: deque[Board] = deque()
+        self._boards: deque[KeptBoard] = deque()
         # How far the other gateway held what this one lacked when the connection began.
         self._awaited: dict[Origin, int] = {}
         self._said: dict[Origin, tuple[int | None, bool]] = {}
         self._said_news = 0
+        self._began = asyncio.get_running_loop().time()
         self._end: asyncio.Future[End] = asyncio.get_running_loop().create_future()
 
     @property
@@ -114,6 +125,15 @@ class PeerLink:
                 return False
             del self._awaited[origin]
         return self.was_open
+
+    def has_yet_to_send(self, origin: Origin) -> bool:
+        """Whether the other gateway said that it holds more of the sequence than this log does."""
+        stream = self._peers.log.sequences.live(origin)
+        return self._awaited.get(origin, 0) > (0 if stream is None else stream.last_seq)
+
+    def progress(self) -> object:
+        """Changes as what the other gateway held when the connection began comes."""
+        return self._began, self._incoming.replayed_runs
 
     async def run(self) -> str:
         """Until the connection ends; says why."""
@@ -144,7 +164,7 @@ class PeerLink:
     def _say(self, frame: wire.Frame) -> None:
         self._carry_out_now([Send(wire.encode(frame))])
 
-    def board_changed(self, board: Board) -> None:
+    def board_changed(self, board: KeptBoard) -> None:
         """A project's board was corrected by its sled: the other gateway hears of it."""
         if self.open:
             self._boards.append(board)
@@ -185,7 +205,7 @@ class PeerLink:
             case AllAnnounced():
                 await self._opened()
             case AdoptBase(base):
-                await self._peers.log.adopt_base(self._incoming.stream(base.number), base.seq, base.digest)
+                await self.bases.take(base, asyncio.get_running_loop().time())
             case TakeBoard(board):
                 await self._take_board(board)
             case SendFetched() | TakeFetched() | AnswerAsk() | TakeAnswer():
@@ -236,12 +256,17 @@ class PeerLink:
 
     async def _announced(self, sequences: Sequence[wire.Sequence]) -> None:
         held: dict[Origin, int] = {}
+        # What lies beyond could not be compared; it counts once it came and continued what is held here.
+        lives = [self._peers.log.sequences.live((each.sled_id.lower(), each.epoch)) for each in sequences]
+        before = {live.origin: live.last_seq for live in lives if live is not None}
         for known in await self._peers.log.compare(sequences):
-            theirs = known.theirs
+            theirs, origin = known.theirs, known.stream.origin
             self._incoming.name(theirs.number, known.stream, theirs.last_seq)
             if known.agrees:
-                self._out.they_have(known.stream.origin, theirs.last_seq, theirs.digest, known.stream.id)
-                held[known.stream.origin] = theirs.last_seq
+                self._out.they_have(origin, theirs.last_seq, theirs.digest, known.stream.id)
+                if 0 < theirs.last_seq <= before.get(origin, 0):
+                    held[origin] = theirs.last_seq
+                    self._sent.heard(origin)
             else:
                 self._incoming.diverged(known.stream)
             if not self.open and theirs.last_seq > known.stream.last_seq:
@@ -257,9 +282,7 @@ class PeerLink:
         _log.info("connected to a gateway", extra={"peer": self.peer_id})
 
     def _acknowledged(self, frame: int) -> None:
-        held: dict[Origin, int] = {}
-        while self._sent and self._sent[0][0] <= frame:
-            held.update(self._sent.popleft()[1])
+        held = self._sent.acknowledged(frame)
         # What is of a history that lost is acknowledged, and not held.
         held = {origin: seq for origin, seq in held.items() if not self._incoming.is_settling(origin)}
         self._peers.holders.note(self.peer_id, held)
@@ -269,6 +292,7 @@ class PeerLink:
         if origin is None:
             self.end(INVALID, "a sequence was asked for that was not named")
             return
+        self._sent.again(origin)
         self._rescan(origin, 0, 0)
 
     async def _take_board(self, board: wire.Board) -> None:
@@ -276,7 +300,7 @@ class PeerLink:
         # Behind the events that came before it.
         await self._peers.log.call(lambda _: None)
         stream = self._peers.log.sequences.live(stream.origin) or stream
-        self._peers.boards.merge(Board(stream, board.seq, board.received_ms, board.stories))
+        self._peers.boards.merge(KeptBoard(stream, board.seq, board.received_ms, board.stories))
 
     async def fetch(self, origin: Origin, first_seq: int, last_seq: int) -> list[RelayedEvent]:
         """These events as the other gateway holds them, or none."""
@@ -374,8 +398,10 @@ class PeerLink:
         for frame in self._out.frames(blocks, self._peers.log.streams):
             if isinstance(frame, RunsOut):
                 self._outgoing.append(self.core.send_runs(frame.runs, frame.events_json, now))
-                self._sent.append((self.core.sent_frame, self._out.ends(frame.runs)))
+                self._sent.frame(self.core.sent_frame, self._out.ends(frame.runs))
             else:
+                if isinstance(frame, wire.Base) and (origin := self._out.origin(frame.number)) is not None:
+                    self._sent.base(origin)
                 self._outgoing.append(Send(wire.encode(frame)))
         self._wake.set()
 
@@ -396,7 +422,9 @@ class PeerLink:
     async def _tick(self) -> str:
         while True:
             await asyncio.sleep(_TICK)
-            self._carry_out_now(self.core.tick(asyncio.get_running_loop().time()))
+            now = asyncio.get_running_loop().time()
+            self._carry_out_now(self.core.tick(now))
+            await self.bases.look_again(now)
             if self.open and self._said_news != self._peers.log.sequences.news:
                 self._say_news()
 

@@ -21,6 +21,7 @@ from huskies.gateway.board_store import BoardStore
 from huskies.gateway.feed import Feed
 from huskies.gateway.keys import gateway_id, is_signed
 from huskies.gateway.peers.asking import UNKNOWN, ask_all
+from huskies.gateway.peers.bases import Waits
 from huskies.gateway.peers.holders import Holders
 from huskies.gateway.peers.link import PeerLink
 from huskies.gateway.peers.mending import mend
@@ -97,6 +98,7 @@ class Peers:
         self._end_session = end_session
         self._now_ms = now_ms
         self._dialed = [Dialed(url) for url in urls]
+        self.waits = Waits()
         self._stopping = False
 
     def start(self, spawn: Callable[[Coroutine[Any, Any, None]], None]) -> None:
@@ -213,6 +215,17 @@ class Peers:
             for link in self._serving:
                 if link is not source:
                     link.say_presence(presence)
+
+    def others(self, link: PeerLink) -> tuple[list[PeerLink], list[str]]:
+        """The gateways that are connected beside this one, and the URLs of those dialed that are not."""
+        links = self._open_links()
+        known = {link.peer_id, *(other.peer_id for other in links)}
+        missing = [
+            dialed.url
+            for dialed in self._dialed
+            if (dialed.peer_id if dialed.link is None else dialed.link.peer_id) not in known
+        ]
+        return [other for other in links if other is not link], missing
 
     def states(self) -> list[PeerState]:
         """How each gateway that is dialed, or has dialed, stands."""

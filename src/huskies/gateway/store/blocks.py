@@ -56,6 +56,13 @@ class Stream(msgspec.Struct):
         """The newest seq under this number that is part of the log and not in quarantine."""
         return self.last_seq if self.cut_seq is None else self.cut_seq
 
+    @property
+    def beginning(self) -> tuple[int, int]:
+        """The seq and the digest that come before the first event that is retained."""
+        if self.dropped_seq > self.base_seq:
+            return self.dropped_seq, self.dropped_digest
+        return self.base_seq, self.base_digest
+
 
 class Run(msgspec.Struct, array_like=True):
     """Consecutive events of one stream within a block; those up to `replayed_through` were replayed.
@@ -118,6 +125,17 @@ class Block(msgspec.Struct):
         if self.parts is None:
             self.parts = _parts.decode(self.events_json)
         return self.parts
+
+
+def split_runs(block: Block) -> Iterator[tuple[Run, int, bytes]]:
+    """The block's runs, each with its place in it and its events' JSON, separated by commas."""
+    parts = block.event_parts()
+    start, begin = 0, 1
+    for run in block.runs:
+        size = sum(len(memoryview(part)) for part in parts[start : start + run.count]) + run.count - 1
+        yield run, start, block.events_json[begin : begin + size]
+        start += run.count
+        begin += size + 1
 
 
 def damaged_block(position: int, last_position: int, before: int, chain: int, damage: str) -> Block:

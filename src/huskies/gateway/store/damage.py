@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import msgspec
 
-from huskies.gateway.store.block_rows import block_at, row_at
+from huskies.gateway.store import stream_rows
+from huskies.gateway.store.block_rows import blocks_after, row_at
 from huskies.gateway.store.blocks import Block, Run, Stream, damaged_block, decode_runs
-from huskies.gateway.store.log_store import read_streams, runs_after
+from huskies.gateway.store.log_store import first_position, runs_after
 from huskies.gateway.store.repair import Damaged
 from huskies.gateway.store.streams import MissingRange, Streams
 from huskies.protocol.vectors import Origin
@@ -47,12 +48,14 @@ class Damage:
         self._quiet = quiet
         self._lock = threading.Lock()
         self._ranges: dict[int, DamagedRange] = {}
+        # What was damaged when it was dropped, and held events of which the log cannot say so otherwise.
+        self._lost: dict[int, DamagedRange] = {}
 
     def __len__(self) -> int:
         return len(self._ranges)
 
     def ranges(self) -> list[DamagedRange]:
-        """Everything that is damaged, oldest first."""
+        """Everything that is there and damaged, oldest first."""
         with self._lock:
             return sorted(self._ranges.values(), key=lambda each: each.position)
 
@@ -106,30 +109,35 @@ class Damage:
             return True
 
     def forget(self, position: int) -> None:
-        """It was repaired, or dropped."""
+        """It was repaired."""
         with self._lock:
             self._ranges.pop(position, None)
 
-    def dropped(self, last_position: int, streams: Streams) -> list[int]:
-        """Forget, and return, what is damaged up to here and of which nothing is retained any more.
+    def lose(self, found: DamagedRange) -> None:
+        """It was dropped as it was: what it held, as far as `missing` says, is not there any more."""
+        with self._lock:
+            self._ranges.pop(found.position, None)
+            if found.missing:
+                self._lost[found.position] = found
 
-        What held events of which the log cannot say so otherwise stays.
-        """
+    def settled(self, streams: Streams) -> list[int]:
+        """Forget, and return, what was lost of which the log itself says by now that it is not retained."""
         gone = [
             each.position
-            for each in self.ranges()
-            if each.last_position <= last_position
-            and all(_is_dropped(missing, streams) for missing in each.missing)
-            and each.missing
+            for each in self._lost.values()
+            if all(_is_dropped(missing, streams) for missing in each.missing)
         ]
-        for position in gone:
-            self.forget(position)
+        with self._lock:
+            for position in gone:
+                del self._lost[position]
         return gone
 
     def hidden(self, origin: Origin, first_seq: int, last_seq: int) -> set[int]:
-        """Which of these events of a sequence stand, or may stand, where the log is damaged."""
+        """Which of these events of a sequence may stand, or stood, where the log is or was damaged."""
         hidden: set[int] = set()
-        for each in self.ranges():
+        with self._lock:
+            every = [*self._ranges.values(), *self._lost.values()]
+        for each in every:
             if not each.missing:
                 return set(range(first_seq, last_seq + 1))
             for missing in each.missing:
@@ -162,32 +170,74 @@ def remove(connection: sqlite3.Connection, position: int) -> None:
 
 def load(connection: sqlite3.Connection, damage: Damage) -> None:
     """Register what was found before this start and is damaged still."""
+    first = first_position(connection)
     rows = connection.execute("SELECT position, last_position, problem, missing FROM damaged").fetchall()
     for position, last_position, problem, missing in rows:
-        block = block_at(connection, position)
-        if block is not None and block.damage is None and block.last_position == last_position:
+        found = DamagedRange(position, last_position, problem, _missing.decode(missing))
+        if last_position < first:
+            damage.lose(found)
+        elif is_sound(connection, found):
             remove(connection, position)
         else:
-            damage.add(DamagedRange(position, last_position, problem, _missing.decode(missing)))
+            damage.add(found)
+
+
+def is_sound(connection: sqlite3.Connection, found: DamagedRange) -> bool:
+    """Whether what was found damaged is not so, or no more."""
+    block = next(blocks_after(connection, found.position - 1), None)
+    return (
+        block is not None
+        and block.damage is None
+        and (block.position, block.last_position) == (found.position, found.last_position)
+    )
+
+
+def drop(connection: sqlite3.Connection, damage: Damage, last_position: int, streams: Streams) -> None:
+    """What is up to here was dropped: what was damaged of it is so no more, but lost.
+
+    What it held stays known as missing, until the log says of later events too that they were dropped. Part
+    of the caller's transaction.
+    """
+    for each in damage.ranges():
+        if each.last_position > last_position:
+            continue
+        missing = each.missing or _between_neighbours(connection, each.as_block(), streams.rows)
+        lost = msgspec.structs.replace(each, missing=missing)
+        damage.lose(lost)
+        if missing:
+            save(connection, lost)
+        else:
+            remove(connection, each.position)
+    for position in damage.settled(streams):
+        remove(connection, position)
 
 
 def describe(
     connection: sqlite3.Connection, found: DamagedRange, streams: Sequence[Stream | None]
 ) -> Damaged:
-    """What is known of a damaged block from the rows around it."""
+    """What is known of a damaged block from the rows around it, and from the checkpoint of the heads."""
     own = row_at(connection, found.position)
     earlier = connection.execute(
         "SELECT chain FROM blocks WHERE position < ? ORDER BY position DESC LIMIT 1", (found.position,)
     ).fetchone()
     later = connection.execute(
-        "SELECT before FROM blocks WHERE position > ? ORDER BY position LIMIT 1", (found.position,)
+        "SELECT position, before FROM blocks WHERE position > ? ORDER BY position LIMIT 1", (found.position,)
     ).fetchone()
     # The rows beside it are as good as sound; its own are not, and are taken where there is nothing else.
     before = earlier[0] if earlier is not None else own.before if own is not None else 0
-    chain = later[0] if later is not None else own.chain if own is not None else 0
-    block = found.as_block()
+    if found.position == 1:
+        before = 0
+    last_position, chain, ends = found.last_position, own.chain if own is not None else 0, True
+    heads = stream_rows.heads(connection)
+    if later is not None:
+        last_position, chain = later[0] - 1, later[1]
+    elif heads.is_sound and heads.chain is not None and heads.position >= found.position:
+        last_position, chain = heads.position, heads.chain
+    else:
+        ends = False
+    block = damaged_block(found.position, last_position, before, chain, found.problem)
     runs = plausible_runs(connection, block, streams)
-    return Damaged(found.position, block.count, before, chain, tuple(runs or ()))
+    return Damaged(found.position, block.count, before, chain, tuple(runs or ()), ends)
 
 
 # --- which events stood there ----------------------------------------------------------------------------
@@ -210,7 +260,11 @@ def plausible_runs(
 
 def find_missing(connection: sqlite3.Connection, block: Block) -> list[MissingRange]:
     """Which events a damaged block held: by its runs, else by what is missing between the runs around it."""
-    streams = read_streams(connection)
+    rows = stream_rows.read(connection)
+    if rows.problems:
+        # Whose events they were cannot be told, then.
+        return []
+    streams = rows.streams
     runs = plausible_runs(connection, block, streams)
     if runs is None:
         return _between_neighbours(connection, block, streams)

@@ -19,7 +19,7 @@ import msgspec
 from huskies import limits
 from huskies.errors import StoreError
 from huskies.events.model import RelayedEvent
-from huskies.gateway.store import damage, repair, retention
+from huskies.gateway.store import repair, retention
 from huskies.gateway.store.appends import Append, Settled, tell, tell_refused
 from huskies.gateway.store.blocks import Block, Run, Stream
 from huskies.gateway.store.damage import Damage, DamagedRange
@@ -182,10 +182,13 @@ class Log:
         result = await self.call(lambda _: self._writer.repair(position, runs, events))
         if isinstance(result, str):
             return result
-        _log.warning("a damaged block was repaired", extra={"position": position, "events": result.count})
-        for listener in self.on_repaired:
-            listener(result)
+        self._repaired(result)
         return None
+
+    async def repaired(self) -> list[int]:
+        """The positions of blocks that are retained and were damaged once."""
+        query = "SELECT position FROM repaired ORDER BY position"
+        return await self.call(lambda db: [row[0] for row in db.execute(query)])
 
     async def stop(self) -> None:
         """Commit what was handed over, checkpoint and close."""
@@ -210,12 +213,33 @@ class Log:
     def _keep_damage(self, found: DamagedRange) -> None:
         # In whichever thread read it; an event loop that has ended has no use for it.
         with suppress(RuntimeError):
-            self._loop.call_soon_threadsafe(self.later, lambda db: damage.save(db, found))
+            self._loop.call_soon_threadsafe(self._examine, found)
 
     def _cut(self, stream: Stream) -> None:
         self._loop.call_soon_threadsafe(lambda: [listener(stream) for listener in self.on_cut])
 
     # --- back in the event loop --------------------------------------------------------------------
+
+    def _examine(self, found: DamagedRange) -> None:
+        """What can be put back from the log itself is; the rest is kept for the next start."""
+        done: asyncio.Future[Block | None] = self._loop.create_future()
+        done.add_done_callback(self._examined)
+        self._calls.add(done)
+        self._thread.submit(_Call(lambda _: self._writer.examine(found), done))
+
+    def _examined(self, done: asyncio.Future[Block | None]) -> None:
+        self._calls.discard(done)
+        # Where the log failed, everyone is told elsewhere.
+        if not done.cancelled() and done.exception() is None and (recovered := done.result()) is not None:
+            self._repaired(recovered)
+
+    def _repaired(self, block: Block) -> None:
+        # Only now: readers that began before the commit still see it damaged.
+        self.damaged.forget(block.position)
+        said = {"position": block.position, "events": block.count}
+        _log.warning("a damaged block was repaired", extra=said)
+        for listener in self.on_repaired:
+            listener(block)
 
     def _fail(self, error: StoreError) -> None:
         self._failure = error

@@ -1,4 +1,7 @@
-"""The log's file: its schema, and what it says about itself; `block_rows` reads its blocks."""
+"""The log's file: its schema, and what it says about itself.
+
+`block_rows` reads its blocks, `stream_rows` the rows of its sequences.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +10,11 @@ import sqlite3
 from collections.abc import Iterator
 from typing import Final
 
-import msgspec
-
-from huskies.gateway.store.blocks import Block, Stream
+from huskies.gateway.store.blocks import Block
 
 FILE_NAME: Final = "log.db"
-VERSION: Final = 1
+# 2: the rows of sequences carry checksums (`stream_rows`), which logs of version 1 get when they are opened.
+VERSION: Final = 2
 
 # `runs` stands before `events`, so that reading only the runs does not read the events' pages.
 SCHEMA: Final = """
@@ -23,7 +25,8 @@ CREATE TABLE streams (id INTEGER PRIMARY KEY, sled_id TEXT NOT NULL, epoch TEXT 
                       project TEXT NOT NULL, last_seq INTEGER NOT NULL, closed_seq INTEGER,
                       digest INTEGER NOT NULL, base_seq INTEGER NOT NULL, base_digest INTEGER NOT NULL,
                       cut_seq INTEGER, contested INTEGER NOT NULL, dropped_seq INTEGER NOT NULL,
-                      dropped_digest INTEGER NOT NULL);
+                      dropped_digest INTEGER NOT NULL, crc INTEGER NOT NULL DEFAULT 0,
+                      head_crc INTEGER NOT NULL DEFAULT 0);
 CREATE TABLE snapshots (project TEXT PRIMARY KEY, stream_id INTEGER NOT NULL, seq INTEGER NOT NULL,
                         position INTEGER NOT NULL, received_ms INTEGER NOT NULL, stories BLOB NOT NULL)
                        WITHOUT ROWID;
@@ -35,7 +38,8 @@ ADDED: Final = """
 CREATE TABLE IF NOT EXISTS dropped (day INTEGER PRIMARY KEY, last_position INTEGER NOT NULL,
                                     events INTEGER NOT NULL, bytes INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS damaged (position INTEGER PRIMARY KEY, last_position INTEGER NOT NULL,
-                                    problem TEXT NOT NULL, missing BLOB NOT NULL)
+                                    problem TEXT NOT NULL, missing BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS repaired (position INTEGER PRIMARY KEY)
 """
 
 
@@ -67,31 +71,6 @@ def log_id(connection: sqlite3.Connection) -> str:
         found = secrets.token_hex(4)
         write_meta(connection, "log_id", found)
     return str(found)
-
-
-def read_streams(connection: sqlite3.Connection) -> list[Stream | None]:
-    """All streams, indexed by id (ids begin at 1), as of the last checkpoint of the heads."""
-    streams: list[Stream | None] = [None]
-    columns = ", ".join(Stream.__struct_fields__)
-    for row in connection.execute(f"SELECT {columns} FROM streams ORDER BY id"):  # noqa: S608 - constant
-        stream = msgspec.convert(dict(zip(Stream.__struct_fields__, row, strict=True)), Stream, strict=False)
-        streams.extend([None] * (stream.id + 1 - len(streams)))
-        streams[stream.id] = stream
-    return streams
-
-
-def heads_position(connection: sqlite3.Connection) -> int:
-    """The position as of which `read_streams` has the streams."""
-    return int(read_meta(connection, "heads_position") or 0)
-
-
-def write_heads(connection: sqlite3.Connection, streams: list[Stream], position: int) -> None:
-    """Checkpoint what `read_streams` would otherwise have to work out; part of the caller's transaction."""
-    connection.executemany(
-        "UPDATE streams SET last_seq = ?, digest = ? WHERE id = ?",
-        [(stream.last_seq, stream.digest, stream.id) for stream in streams],
-    )
-    write_meta(connection, "heads_position", position)
 
 
 def last_block(connection: sqlite3.Connection) -> tuple[int, int]:

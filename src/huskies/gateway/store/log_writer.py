@@ -11,13 +11,13 @@ from typing import Final, NamedTuple
 
 from huskies.errors import StoreError
 from huskies.events.model import RelayedEvent
-from huskies.gateway.store import damage, log_store, repair, retention
+from huskies.gateway.store import damage, log_store, recovery, repair, retention, stream_rows
 from huskies.gateway.store.appender import Appender
 from huskies.gateway.store.blocks import Block, Run, Stream
-from huskies.gateway.store.damage import Damage, describe
+from huskies.gateway.store.damage import Damage, DamagedRange, describe
 from huskies.gateway.store.stream_reader import Lookup, StreamReader
 from huskies.gateway.store.streams import Streams, names_of
-from huskies.gateway.store.tail import check_wal, read_tail, unreadable
+from huskies.gateway.store.tail import check_wal, read_tail, refuse_damaged, unreadable
 from huskies.protocol import peer_wire
 from huskies.protocol.wire import PreviousEpoch
 from huskies.storage.sqlite import open_writer
@@ -64,8 +64,9 @@ class LogWriter:
         self._connection = open_writer(self.path, log_store.SCHEMA, log_store.VERSION, shrinks=True)
         try:
             self._connection.executescript(log_store.ADDED)
+            refuse_damaged(stream_rows.upgrade(self._connection), self.path)
             self.log_id = log_store.log_id(self._connection)
-            tail = read_tail(self._connection, damaged)
+            tail = read_tail(self._connection, damaged, self.path)
         except sqlite3.Error as error:
             self._connection.close()
             raise unreadable(self.path, error) from None
@@ -161,10 +162,11 @@ class LogWriter:
         dropped = retention.drop(connection, self.sequences, rules, self.now_ms(), up_to)
         if dropped is not None:
             # The next start works the heads out from the blocks beyond this position.
-            if dropped.last_position > log_store.heads_position(connection):
+            heads = stream_rows.heads(connection)
+            if dropped.last_position > heads.position or not heads.is_sound:
                 self._write_heads()
-            for position in self._damaged.dropped(dropped.last_position, self.sequences):
-                damage.remove(connection, position)
+            damage.drop(connection, self._damaged, dropped.last_position, self.sequences)
+            connection.execute("DELETE FROM repaired WHERE position <= ?", (dropped.last_position,))
         retention.shrink(connection)
         return dropped
 
@@ -181,11 +183,21 @@ class LogWriter:
         rebuilt = repair.rebuild(damaged, runs, events)
         if isinstance(rebuilt, str):
             return rebuilt
-        self._connection.execute("DELETE FROM blocks WHERE position = ?", (position,))
-        log_store.insert_block(self._connection, rebuilt.block, rebuilt.runs_json)
-        damage.remove(self._connection, position)
-        self._damaged.forget(position)
+        recovery.put_back(self._connection, rebuilt)
         return rebuilt.block
+
+    def examine(self, found: DamagedRange) -> Block | None:
+        """Keep what was found damaged for the next start, or put it back; the block, where that was done."""
+        connection = self._connection
+        first = log_store.first_position(connection)
+        if found.last_position < first:
+            # Whoever found it read the log as it was before it was dropped.
+            damage.drop(connection, self._damaged, first - 1, self.sequences)
+            return None
+        recovered = recovery.recover(connection, found, self.sequences.rows)
+        if recovered is None:
+            damage.save(connection, found)
+        return recovered
 
     def _close_epoch(self, sled_id: str, older: PreviousEpoch, project: str) -> None:
         stream = self.sequences.register(self._connection, sled_id, older.epoch, project)
@@ -198,6 +210,7 @@ class LogWriter:
 
     def _write_heads(self) -> None:
         dirty = self.appender.dirty
-        log_store.write_heads(self._connection, list(dirty.values()), self.appender.position)
+        position, chain = self.appender.position, self.appender.chain
+        stream_rows.write_heads(self._connection, dirty.values(), position, chain)
         dirty.clear()
         self._checkpoint_position = self.appender.position

@@ -85,8 +85,7 @@ class StreamReader:
         return self._noted_digest(origin, seq)
 
     def _readable(self, origin: Origin, first_seq: int, last_seq: int) -> set[int]:
-        wanted = set(range(first_seq, last_seq + 1))
-        return wanted - self._damage.hidden(origin, first_seq, last_seq) if len(self._damage) else wanted
+        return set(range(first_seq, last_seq + 1)) - self._damage.hidden(origin, first_seq, last_seq)
 
     def _digest_within(self, stream: Stream, block: Block, run: Run, start: int, seq: int) -> int | None:
         if run.last_seq == seq:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 import msgspec
 
+from huskies.gateway.store import stream_rows
 from huskies.gateway.store.blocks import Run, Stream
 from huskies.protocol.vectors import Origin, VersionVector
 
@@ -100,7 +101,7 @@ class Streams:
             return False
         stream.closed_seq = closed_seq
         self.news += 1
-        connection.execute("UPDATE streams SET closed_seq = ? WHERE id = ?", (closed_seq, stream.id))
+        stream_rows.write(connection, stream)
         return True
 
     def adopt_base(
@@ -116,11 +117,11 @@ class Streams:
 
         `digest` is the sequence's before `from_seq`.
         """
+        stream.contested = True
         for number in self._numbers[stream.origin]:
             if number.shown_seq >= from_seq:
                 number.cut_seq = max(number.base_seq, from_seq - 1)
-                connection.execute("UPDATE streams SET cut_seq = ? WHERE id = ?", (number.cut_seq, number.id))
-        stream.contested = True
+                stream_rows.write(connection, number)
         self.news += 1
         return self._go_on(connection, stream, from_seq - 1, digest, contested=True)
 
@@ -129,7 +130,7 @@ class Streams:
         if not stream.contested:
             stream.contested = True
             self.news += 1
-            connection.execute("UPDATE streams SET contested = 1 WHERE id = ?", (stream.id,))
+            stream_rows.write(connection, stream)
 
     def drop(self, connection: sqlite3.Connection, run: Run) -> None:
         """What is up to the end of this run is no longer retained."""
@@ -143,9 +144,7 @@ class Streams:
         if seq <= max(stream.dropped_seq, stream.base_seq):
             return
         stream.dropped_seq, stream.dropped_digest = seq, digest
-        connection.execute(
-            "UPDATE streams SET dropped_seq = ?, dropped_digest = ? WHERE id = ?", (seq, digest, stream.id)
-        )
+        stream_rows.write(connection, stream)
 
     def _go_on(
         self, connection: sqlite3.Connection, stream: Stream, base_seq: int, digest: int, *, contested: bool
@@ -165,11 +164,7 @@ class Streams:
         return self._add(connection, following)
 
     def _add(self, connection: sqlite3.Connection, stream: Stream) -> Stream:
-        marks = ", ".join("?" * len(Stream.__struct_fields__))
-        connection.execute(
-            f"INSERT INTO streams VALUES ({marks})",  # noqa: S608 - constant
-            msgspec.structs.astuple(stream),
-        )
+        stream_rows.insert(connection, stream)
         self.rows.append(stream)
         self._numbers.setdefault(stream.origin, []).append(stream)
         self._projects.setdefault(stream.sled_id, stream.project)

@@ -14,10 +14,12 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from huskies.errors import CorruptLogError, StoreError
-from huskies.gateway.store import log_store
+from huskies.gateway.store import log_store, stream_rows
 from huskies.gateway.store.block_rows import blocks_after
-from huskies.gateway.store.blocks import Run, Stream
-from huskies.gateway.store.damage import Damage, load, plausible_runs
+from huskies.gateway.store.blocks import Block, Run, Stream
+from huskies.gateway.store.damage import Damage, DamagedRange, load, plausible_runs
+from huskies.gateway.store.recovery import recover
+from huskies.gateway.store.stream_rows import RowProblem
 from huskies.storage.wal import find_damage, wal_path
 
 # Checked at every start, however recent the checkpoint: what a machine that failed wrote last.
@@ -67,31 +69,69 @@ def check_wal(path: Path) -> None:
     )
 
 
-def read_tail(connection: sqlite3.Connection, damage: Damage) -> Tail:
-    """Check the newest blocks and work the heads out; what is damaged is noted in `damage`.
+def refuse_damaged(problems: Sequence[RowProblem], path: Path) -> None:
+    """Raise `StoreError` where rows of sequences are damaged: they say whose events the log holds."""
+    if problems:
+        more = f"; and {len(problems) - 1} more" if len(problems) > 1 else ""
+        raise StoreError(f"{path}: the log is damaged: {problems[0]}{more}; {_ADVICE}")
 
-    Raises `CorruptLogError` where that leaves a doubt about what was acknowledged.
+
+def read_tail(connection: sqlite3.Connection, damage: Damage, path: Path) -> Tail:
+    """Check the newest blocks and work the heads out; what is damaged is noted in `damage`, or put back.
+
+    Raises `StoreError` where that leaves a doubt about what was acknowledged, or whose it was.
     """
+    rows = stream_rows.read(connection)
+    refuse_damaged([problem for problem in rows.problems if not problem.head], path)
     load(connection, damage)
-    streams = log_store.read_streams(connection)
-    since = log_store.heads_position(connection)
-    advanced: dict[int, Stream] = {}
-    doubtful: dict[int, int] = {}
-    for block in damage.watch(blocks_after(connection, _start(connection, since)), connection):
-        if block.position <= since:
-            continue
-        runs = block.runs
-        if block.damage is not None:
-            runs = _continuing(plausible_runs(connection, block, streams), streams)
-            if not runs:
-                doubtful[block.position] = block.count
-        _settle(doubtful, _advance(streams, runs, advanced))
+    for found in damage.ranges():
+        _put_back(connection, damage, found, rows.streams)
+    heads = stream_rows.heads(connection)
+    # A head that is not sound follows from the runs of the whole log, if they are.
+    unknown = {problem.number for problem in rows.problems}
+    is_whole = bool(unknown) or not heads.is_sound
+    since = heads.position if heads.is_sound else 0
+    tail = _Walk(path, rows.streams)
+    for walked in damage.watch(
+        blocks_after(connection, 0 if is_whole else _start(connection, since)), connection
+    ):
+        block = _recovered(connection, damage, walked, rows.streams)
+        if is_whole and block.damage is not None:
+            problem = rows.problems[0] if rows.problems else "the checkpoint of the heads does not fit"
+            raise StoreError(f"{path}: {problem}, and neither is position {block.position} sound; {_ADVICE}")
+        if block.position > since:
+            tail.go_on(connection, block)
+        else:
+            tail.advance([run for run in block.runs if run.stream_id in unknown])
+    refuse_damaged([problem for problem in rows.problems if problem.number not in tail.advanced], path)
     position, chain = log_store.last_block(connection)
-    if doubtful:
-        raise CorruptLogError(min(doubtful), f"which events it held cannot be told any more; {_ADVICE}")
+    if tail.doubtful:
+        raise CorruptLogError(min(tail.doubtful), f"which events it held cannot be told any more; {_ADVICE}")
     if position < since:
         raise CorruptLogError(position + 1, f"the newest blocks, up to {since}, are gone; {_ADVICE}")
-    return Tail(streams, position, chain, advanced)
+    return Tail(rows.streams, position, chain, tail.advanced)
+
+
+def _recovered(
+    connection: sqlite3.Connection, damage: Damage, block: Block, streams: Sequence[Stream | None]
+) -> Block:
+    """The block; where it was damaged and could be put back, as it was."""
+    found = None if block.damage is None else damage.at(block.position)
+    return block if found is None else _put_back(connection, damage, found, streams) or block
+
+
+def _put_back(
+    connection: sqlite3.Connection, damage: Damage, found: DamagedRange, streams: Sequence[Stream | None]
+) -> Block | None:
+    connection.execute("BEGIN IMMEDIATE")
+    block = recover(connection, found, streams)
+    connection.execute("COMMIT")
+    if block is not None:
+        damage.forget(found.position)
+        _log.warning(
+            "a damaged block was repaired", extra={"position": found.position, "events": block.count}
+        )
+    return block
 
 
 def _start(connection: sqlite3.Connection, since: int) -> int:
@@ -113,23 +153,46 @@ def _continuing(runs: Sequence[Run] | None, streams: Sequence[Stream | None]) ->
     return list(runs or ())
 
 
-def _advance(streams: Sequence[Stream | None], runs: Sequence[Run], advanced: dict[int, Stream]) -> int:
-    """Bring the streams forward by these runs; how many events turn out to stand before them."""
-    skipped = 0
-    for run in runs:
-        stream = streams[run.stream_id]
-        assert stream is not None  # noqa: S101 - streams are committed before their first run
-        skipped += max(0, run.first_seq - 1 - stream.last_seq)
-        stream.last_seq, stream.digest = run.last_seq, run.digest
-        advanced[stream.id] = stream
-    return skipped
+class _Walk:
+    """What the streams hold, as more and more blocks are walked.
 
+    `advanced` are those that hold more than their rows say; `doubtful`, by position, how many events of
+    damaged blocks are not accounted for.
+    """
 
-def _settle(doubtful: dict[int, int], events: int) -> None:
-    """What later runs leave out stood in the damaged blocks before them: no doubt about so many."""
-    for position in list(doubtful):
-        settled = min(doubtful[position], events)
-        doubtful[position] -= settled
-        events -= settled
-        if not doubtful[position]:
-            del doubtful[position]
+    def __init__(self, path: Path, streams: Sequence[Stream | None]) -> None:
+        self._path = path
+        self._streams = streams
+        self.advanced: dict[int, Stream] = {}
+        self.doubtful: dict[int, int] = {}
+
+    def go_on(self, connection: sqlite3.Connection, block: Block) -> None:
+        """The next block, behind the checkpoint."""
+        runs = block.runs
+        if block.damage is not None:
+            runs = _continuing(plausible_runs(connection, block, self._streams), self._streams)
+            if not runs:
+                self.doubtful[block.position] = block.count
+        self._settle(self.advance(runs))
+
+    def advance(self, runs: Sequence[Run]) -> int:
+        """Bring the streams forward by these runs; how many events turn out to stand before them."""
+        skipped = 0
+        for run in runs:
+            stream = self._streams[run.stream_id] if 0 < run.stream_id < len(self._streams) else None
+            if stream is None:
+                refuse_damaged([RowProblem(run.stream_id, "it is not there")], self._path)
+                continue
+            skipped += max(0, run.first_seq - 1 - stream.last_seq)
+            stream.last_seq, stream.digest = run.last_seq, run.digest
+            self.advanced[stream.id] = stream
+        return skipped
+
+    def _settle(self, events: int) -> None:
+        """What later runs leave out stood in the damaged blocks before them: no doubt about so many."""
+        for position in list(self.doubtful):
+            settled = min(self.doubtful[position], events)
+            self.doubtful[position] -= settled
+            events -= settled
+            if not self.doubtful[position]:
+                del self.doubtful[position]

@@ -9,9 +9,9 @@ from typing import Final
 
 import msgspec
 
-from huskies.gateway.store import log_store
+from huskies.gateway.store import log_store, stream_rows
 from huskies.gateway.store.block_rows import blocks_after
-from huskies.gateway.store.blocks import Block, Run, Stream, extend_digest
+from huskies.gateway.store.blocks import Block, Run, Stream, extend_digest, split_runs
 from huskies.gateway.store.damage import find_missing
 from huskies.gateway.store.streams import MissingRange
 
@@ -64,6 +64,8 @@ class LogCheck:
         self._seen: dict[int, _Seen] = {}
         self._at_checkpoint: dict[int, _Seen] = {}
         self._missing: list[MissingRange] = []
+        # Numbers of damaged rows: what they say of the beginning, and of the head, is not compared.
+        self._unsound: set[int] = set()
 
     def run(self, progress: Callable[[int], None] = lambda _: None) -> Iterator[Problem]:
         """Everything that is wrong, in the order of positions; `progress` is told each position reached.
@@ -75,13 +77,13 @@ class LogCheck:
             yield problem
         # What was walked says more than the rows, which are as of the last checkpoint.
         for stream in self.rows:
-            if stream is not None:
-                seen = self._seen[stream.id]
+            if stream is not None and (seen := self._seen.get(stream.id)) is not None:
                 stream.last_seq, stream.digest = seen.seq, seen.digest
 
     def _walk(self, progress: Callable[[int], None]) -> Iterator[Problem]:
         verdict = self.verdict
-        reached = self._begin() - 1
+        yield from self._begin()
+        reached = verdict.first_position - 1
         while reached < verdict.last_position:
             blocks = list(islice(blocks_after(self._connection, reached), _CHUNK_BLOCKS))
             if not blocks:
@@ -101,26 +103,35 @@ class LogCheck:
             break
         yield from self._check_heads()
 
-    def _begin(self) -> int:
+    def _begin(self) -> Iterator[Problem]:
         connection, verdict = self._connection, self.verdict
         connection.execute("BEGIN")
         try:
-            self.rows = log_store.read_streams(connection)
-            self._since = log_store.heads_position(connection)
+            rows, heads = stream_rows.read(connection), stream_rows.heads(connection)
             verdict.first_position = log_store.first_position(connection)
             verdict.last_position = log_store.last_block(connection)[0]
             self._missing = _known_missing(connection)
         finally:
             connection.execute("COMMIT")
+        self.rows = rows.streams
+        self._unsound = {problem.number for problem in rows.problems}
+        for problem in rows.problems:
+            yield _of_row(problem, verdict.first_position)
+        if heads.is_sound:
+            self._since = heads.position
+        else:
+            yield Problem(verdict.first_position, "the checkpoint of the heads does not fit its checksum")
+            self._unsound.update(range(len(self.rows)))
+        damaged = {problem.number for problem in rows.problems if not problem.head}
         for stream in self.rows:
             if stream is not None:
                 verdict.streams += 1
-                self._seen[stream.id] = _beginning(stream)
-                self._at_checkpoint[stream.id] = _beginning(stream)
-        return verdict.first_position
+                if stream.id not in damaged:
+                    self._seen[stream.id] = _beginning(stream)
+                    self._at_checkpoint[stream.id] = _beginning(stream)
 
     def _dropped_meanwhile(self) -> None:
-        for stream, row in zip(log_store.read_streams(self._connection), self.rows, strict=False):
+        for stream, row in zip(stream_rows.read(self._connection).streams, self.rows, strict=False):
             if stream is None or row is None:
                 continue
             begins = _beginning(stream)
@@ -128,7 +139,7 @@ class LogCheck:
                 # Heads are written before what they stand for is dropped.
                 row.last_seq, row.digest = begins.seq, begins.digest
             for seen in (self._seen, self._at_checkpoint):
-                if begins.seq > seen[row.id].seq:
+                if row.id in seen and begins.seq > seen[row.id].seq:
                     seen[row.id] = _beginning(stream)
 
     def _check(self, block: Block) -> Iterator[Problem]:
@@ -148,26 +159,25 @@ class LogCheck:
         if len(parts) != block.count:
             yield Problem(block.position, f"it holds {len(parts)} events and says {block.count}")
             return
-        yield from self._check_runs(block, parts)
+        yield from self._check_runs(block)
 
-    def _check_runs(self, block: Block, parts: list[msgspec.Raw]) -> Iterator[Problem]:
-        start, begin = 0, 1
-        for run in block.runs:
-            size = sum(len(memoryview(part)) for part in parts[start : start + run.count]) + run.count - 1
-            problem = self._check_run(run, block.events_json[begin : begin + size])
-            stream = self.rows[run.stream_id] if run.stream_id < len(self.rows) else None
+    def _check_runs(self, block: Block) -> Iterator[Problem]:
+        for run, start, events_json in split_runs(block):
+            problem = self._check_run(run, events_json)
+            stream = self.rows[run.stream_id] if 0 < run.stream_id < len(self.rows) else None
             if problem is not None:
                 names = (None, None, None) if stream is None else (stream.project, *stream.origin)
                 yield Problem(block.position + start, problem, None, *names)
-            start += run.count
-            begin += size + 1
-            if stream is not None:
+            if stream is not None or run.stream_id in self._unsound:
                 self._seen[run.stream_id] = _Seen(run.last_seq, run.digest)
                 if block.last_position <= self._since:
                     self._at_checkpoint[run.stream_id] = _Seen(run.last_seq, run.digest)
 
     def _check_run(self, run: Run, events_json: bytes) -> str | None:
         seen = self._seen.get(run.stream_id)
+        if seen is None and run.stream_id in self._unsound:
+            # Its row is damaged, which was said: where the sequence begins is taken as it stands.
+            return None
         if seen is None:
             return f"no stream has the number {run.stream_id}"
         if run.first_seq <= seen.seq:
@@ -182,7 +192,7 @@ class LogCheck:
 
     def _check_heads(self) -> Iterator[Problem]:
         for stream in self.rows:
-            if stream is None:
+            if stream is None or stream.id in self._unsound:
                 continue
             seen = self._at_checkpoint[stream.id]
             if self._is_explained(stream.id, seen.seq + 1):
@@ -199,8 +209,7 @@ class LogCheck:
     def _is_explained(self, stream_id: int, seq: int) -> bool:
         """Whether an event is missing because a block is damaged, which was said already."""
         stream = self.rows[stream_id]
-        assert stream is not None  # noqa: S101 - what was seen has a row
-        return any(
+        return stream is not None and any(
             (missing.sled_id, missing.epoch) == stream.origin and missing.first_seq <= seq <= missing.last_seq
             for missing in self._missing
         )
@@ -213,8 +222,12 @@ def _known_missing(connection: sqlite3.Connection) -> list[MissingRange]:
     return [missing for (data,) in rows for missing in msgspec.json.decode(data, type=list[MissingRange])]
 
 
+def _of_row(found: stream_rows.RowProblem, position: int) -> Problem:
+    """What is wrong with a sequence's row; it concerns the log from its beginning on."""
+    stream = found.stream
+    names = (None, None, None) if stream is None else (stream.project, *stream.origin)
+    return Problem(position, f"the row of sequence {found.number}: {found.problem}", None, *names)
+
+
 def _beginning(stream: Stream) -> _Seen:
-    """What comes before the first event that is retained."""
-    if stream.dropped_seq > stream.base_seq:
-        return _Seen(stream.dropped_seq, stream.dropped_digest)
-    return _Seen(stream.base_seq, stream.base_digest)
+    return _Seen(*stream.beginning)

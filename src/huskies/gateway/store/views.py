@@ -13,6 +13,7 @@ from typing import Final
 import msgspec
 
 from huskies.errors import ConfigError, StoreError
+from huskies.gateway.board_store import snapshot_of
 from huskies.gateway.feed import Feed
 from huskies.gateway.fleet import Fleet
 from huskies.gateway.metrics import Metrics
@@ -20,7 +21,7 @@ from huskies.gateway.store.blocks import Block
 from huskies.gateway.store.history import History
 from huskies.gateway.store.index import FILE_NAME, Index, IndexRows, rows_of
 from huskies.gateway.store.log import Log
-from huskies.protocol.wire import SnapshotStory
+from huskies.protocol.peer_wire import BoardStory
 
 _log = logging.getLogger("huskies.views")
 
@@ -37,7 +38,7 @@ _PAUSE: Final = 0.05
 _KEEP_FLEET_EVENTS: Final = 250_000
 _IDLE: Final = 3_600.0
 
-_stories = msgspec.json.Decoder(list[SnapshotStory])
+_stories = msgspec.json.Decoder(list[BoardStory])
 
 
 def open_index(directory: Path) -> Index:
@@ -68,10 +69,15 @@ async def restore(index: Index, history: History, log: Log) -> Fleet:
     while blocks := await history.blocks_after(fleet.position):
         for block in blocks:
             while snapshots and snapshots[0][0] < block.position:
-                _apply(fleet, snapshots.pop(0))
+                _apply(fleet, snapshots.pop(0), log)
             fleet.apply_block(block, log.streams)
     for snapshot in snapshots:
-        _apply(fleet, snapshot)
+        _apply(fleet, snapshot, log)
+    # Whether the views that were kept passed them before or after they were repaired is not known.
+    for position in await log.repaired():
+        for block in await history.blocks_after(position - 1, 1):
+            if block.position == position and block.damage is None:
+                take_repaired(index, fleet, block, log)
     return fleet
 
 
@@ -135,8 +141,9 @@ def _slice(blocks: Sequence[Block]) -> Sequence[Block]:
     return blocks
 
 
-def index_repaired(index: Index, block: Block, log: Log) -> None:
-    """Let the index know a block that was damaged when it passed."""
+def take_repaired(index: Index, fleet: Fleet, block: Block, log: Log) -> None:
+    """Let the views know a block that was damaged when they passed it."""
+    fleet.apply_late(block, log.streams)
     try:
         index.add(rows_of([block], log.streams))
     except sqlite3.Error as error:
@@ -165,6 +172,8 @@ async def _snapshots(log: Log, position: int) -> list[_Snapshot]:
     )
 
 
-def _apply(fleet: Fleet, snapshot: _Snapshot) -> None:
+def _apply(fleet: Fleet, snapshot: _Snapshot, log: Log) -> None:
     _, project, stream_id, seq, received_ms, stories = snapshot
-    fleet.apply_snapshot(project, stream_id, seq, _stories.decode(stories), received_ms)
+    stream = log.streams[stream_id]
+    assert stream is not None  # noqa: S101 - a stream is registered before its first board
+    fleet.apply_snapshot(project, snapshot_of(stream, seq, received_ms, _stories.decode(stories)))
