@@ -79,6 +79,7 @@ BASE_PATIENCE: Final = 15.0
 # Questions at a time from one of them.
 ASK_LIMIT: Final = 5.0
 ASKS_AT_ONCE: Final = 1_000
+ASKED_MAX: Final = 1_000
 # Events asked for at a time to repair a damaged block: more than a run of one can have.
 FETCH_EVENTS_MAX: Final = 2_000
 # How long another gateway has for that, and how often damage is looked after.

@@ -105,6 +105,24 @@ async def test_of_two_that_dropped_a_beginning_the_one_that_retains_more_of_it_s
     assert [(each.first_seq, each.last_seq) for each in missing] == [(1, 2)]
 
 
+async def test_a_sequence_of_which_nothing_is_retained_is_known_to_be_so(
+    start_gateway: StartGateway, eventually: Eventually
+) -> None:
+    """Else a sled that holds nothing of it either would be told to wait for it, for ever."""
+    short = await start_gateway(name="short")
+    await filled(short)
+    await retain_from(short, 7)
+    await stop(short)
+    short = await start_gateway(name="short")
+    new = await start_gateway(name="new", peers=[short.url])
+    await eventually(same(new, short))
+    assert heads(new)[ORIGIN][0] == 6
+    # What is dropped while they are connected changes nothing for either.
+    await retain_from(short, 8)
+    await push(short, "more", sled_id=OTHER_SLED)
+    await eventually(same(new, short))
+
+
 async def test_where_there_is_no_one_else_a_base_is_taken_at_once(
     start_gateway: StartGateway, eventually: Eventually, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from itertools import groupby
 from typing import NamedTuple, TypeAlias
 
 import msgspec
@@ -22,10 +23,17 @@ STAGES = ("1_backlog", "2_current", "3_qa")
 STREAMS = [None, *(Stream(n, f"{n // 3}" * 64, f"e{n}" * 8, "shop") for n in range(1, 5))]
 
 
+# When a gateway received what none of these tests says more of: later than anything was recorded.
+LATE_MS = 10**12
+
+
 class Run(NamedTuple):
+    """`received_ms` says of each event when the first gateway received it."""
+
     stream_id: int
     first_seq: int
     events: list[RelayedEvent]
+    received_ms: tuple[int, ...] = ()
 
 
 Arrival: TypeAlias = Run | Snapshot
@@ -37,8 +45,12 @@ def apply(fleet: Fleet, arrival: Arrival) -> None:
         return
     stream = STREAMS[arrival.stream_id]
     assert stream is not None
-    batch = Batch(stream, arrival.first_seq, 1_000, 0, arrival.events)
-    for block, _ in pack([batch], fleet.position + 1, fleet.chain):
+    batches, seq = [], arrival.first_seq
+    received = arrival.received_ms or (LATE_MS,) * len(arrival.events)
+    for received_ms, some in groupby(zip(received, arrival.events, strict=True), lambda pair: pair[0]):
+        batches.append(Batch(stream, seq, received_ms, 0, [event for _, event in some]))
+        seq += len(batches[-1].events)
+    for block, _ in pack(batches, fleet.position + 1, fleet.chain):
         fleet.apply_block(block, STREAMS)
 
 
@@ -65,6 +77,7 @@ class World:
     def __init__(self, seed: int) -> None:
         self.random = random.Random(seed)  # noqa: S311 - a test's
         self.events: dict[int, list[RelayedEvent]] = {1: [], 2: [], 3: [], 4: []}
+        self.received: dict[int, list[int]] = {1: [], 2: [], 3: [], 4: []}
         self.snapshots: list[Snapshot] = []
         now_ms, step = 100 * 24 * HOUR_MS, self.random.choice([1, HOUR_MS, 20 * HOUR_MS])
         for _ in range(self.random.randrange(10, 60)):
@@ -74,6 +87,7 @@ class World:
                 self.snapshots.append(self._snapshot(stream_id, self._skewed(now_ms)))
             else:
                 self.events[stream_id].append(self._event(self._skewed(now_ms)))
+                self.received[stream_id].append(self._skewed(now_ms))
 
     def _skewed(self, now_ms: int) -> int:
         return now_ms + self.random.choice([0, 0, -1, 1, -HOUR_MS, HOUR_MS])
@@ -120,7 +134,9 @@ class World:
         while left:
             stream_id = self.random.choice(list(left))
             count = self.random.randrange(1, len(left[stream_id]) + 1)
-            arrivals.append(Run(stream_id, seqs[stream_id], left[stream_id][:count]))
+            first = seqs[stream_id]
+            received = self.received[stream_id][first - 1 : first - 1 + count]
+            arrivals.append(Run(stream_id, first, left[stream_id][:count], tuple(received)))
             seqs[stream_id] += count
             left[stream_id] = left[stream_id][count:]
             if not left[stream_id]:
@@ -161,6 +177,27 @@ def test_what_an_older_epoch_said_does_not_outweigh_a_snapshot_when_it_arrives_l
 def test_within_a_sequence_the_order_counts_and_not_the_clock() -> None:
     run = Run(1, 1, [moved("3_qa", 900), blocked("stuck", 500), moved("4_merge", 100)])
     assert board(run) == {ID: Story(stage="4_merge", since_ms=100)}
+
+
+def test_an_event_of_a_clock_that_is_ahead_counts_as_of_when_it_was_received() -> None:
+    ahead = Run(1, 1, [moved("2_current", 900 * HOUR_MS)], (100,))
+    later = Run(2, 1, [moved("3_qa", 200)], (210,))
+    assert board(ahead) == {ID: Story(stage="2_current", since_ms=100)}
+    assert board(ahead, later) == board(later, ahead) == {ID: Story(stage="3_qa", since_ms=200)}
+
+
+def test_an_event_of_a_clock_that_is_ahead_puts_no_snapshot_ahead() -> None:
+    fleet = Fleet()
+    apply(fleet, Run(1, 1, [blocked("stuck", 900 * HOUR_MS)], (100,)))
+    assert fleet.project("shop").newest_ms() == 100
+
+
+def test_an_event_of_a_clock_that_is_ahead_is_folded_late_as_in_its_turn() -> None:
+    batch = Batch(Stream(1, "0" * 64, "e1" * 8, "shop"), 1, 100, 0, [moved("3_qa", 900 * HOUR_MS)])
+    [(block, _)] = pack([batch], 1, 0)
+    fleet = Fleet()
+    fleet.apply_late(block, STREAMS)
+    assert fleet.project("shop").stories() == {ID: Story(stage="3_qa", since_ms=100)}
 
 
 def test_two_epochs_together_say_where_a_story_stands() -> None:

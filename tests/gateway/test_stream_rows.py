@@ -16,6 +16,7 @@ from tests.gateway.test_verify import walk
 from huskies.errors import ConfigError, StoreError
 from huskies.gateway.store import log_store, stream_rows
 from huskies.gateway.store.blocks import Stream
+from huskies.gateway.store.retention import Rules
 
 Harm = Callable[[sqlite3.Connection], object]
 SAID = ["sled_id", "epoch", "project", "closed_seq", "base_seq", "base_digest"]
@@ -136,12 +137,49 @@ async def test_a_damaged_head_is_no_start_where_a_block_is_damaged_too(open_log:
         await open_log()
 
 
-async def test_a_damaged_head_of_which_nothing_is_retained_is_no_start(open_log: OpenLogs) -> None:
+@pytest.mark.parametrize("column", HEAD)
+async def test_a_damaged_head_of_which_nothing_is_retained_is_where_it_begins(
+    open_log: OpenLogs, column: str
+) -> None:
     log = await filled(await open_log())
     await log.admit("cc", "e7", "shop")
-    await harmed(log, changed("digest", 3))
-    with pytest.raises(StoreError, match=r"sequence 3 \(sled cc, epoch e7, project shop\): its head's"):
+    await harmed(log, changed(column, 3))
+    log = await open_log()
+    assert heads(log)[2] == (0, 0)
+    await log.close()
+    assert (problems(log), walk(log)[0]) == ([], [])
+
+
+async def test_a_damaged_head_of_which_all_was_dropped_is_where_that_ended(open_log: OpenLogs) -> None:
+    log = await dropped(open_log)
+    [expected, _] = heads(log)
+    await harmed(log, changed("digest", 1))
+    log = await open_log()
+    assert heads(log)[0] == expected
+    log.append(await log.admit(), 3, stored("s3"), owner=(owner := Owner()))
+    await log.settled()
+    assert owner.told == [("ack", 3)]
+
+
+async def test_a_damaged_head_of_which_damage_was_dropped_is_no_start(open_log: OpenLogs) -> None:
+    log = await dropped(open_log, "UPDATE blocks SET runs = x'00' WHERE position = 2")
+    await harmed(log, changed("digest", 1))
+    with pytest.raises(StoreError, match=r"sequence 1 \(sled aa, epoch e1, project shop\): its head's"):
         await open_log()
+
+
+async def dropped(open_log: OpenLogs, harm: str = "SELECT 1") -> OpenLog:
+    """Of two sequences one was dropped altogether, perhaps with damage in its newest block."""
+    log = await open_log()
+    shop, blog = await log.admit(), await log.admit("bb", "e9", "blog")
+    for seq, stream in ((1, shop), (2, shop), (1, blog)):
+        log.append(stream, seq, stored(f"{stream.id} {seq}"), owner=Owner())
+        log.next_block()
+    await log.settled()
+    await log.log.call(lambda db: db.execute(harm))
+    await log.history.blocks_after(0)
+    assert await log.log.trim(Rules(age_ms=-1), 2)
+    return log
 
 
 @pytest.mark.parametrize("key", ["heads_position", "heads_chain", "heads_crc"])

@@ -202,7 +202,9 @@ class TwoGateways:
             elsewhere=self.may_hold[1 - number],
         )
         self._relay(core, number, faults=faults)
-        self.may_hold[number] = core.may_be_held
+        held = core.may_be_held
+        assert held is not None
+        self.may_hold[number] = held
         if self.outbox.epoch != epoch:
             self.may_hold = [0, 0]
 

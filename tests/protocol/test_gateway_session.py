@@ -141,8 +141,13 @@ def test_a_log_that_lacks_what_its_sled_no_longer_holds_asks_the_others(
         (10, None, {"type": "welcome", "last_seq": 10, "max_in_flight": limits.MAX_IN_FLIGHT}),
         (
             10,
-            Elsewhere(10, complete=True),
-            {"type": "welcome", "last_seq": 10, "max_in_flight": limits.MAX_IN_FLIGHT, "asked": True},
+            Elsewhere(10, complete=True, asked=frozenset({"cd" * 32})),
+            {
+                "type": "welcome",
+                "last_seq": 10,
+                "max_in_flight": limits.MAX_IN_FLIGHT,
+                "asked": ["ab" * 32, "cd" * 32],
+            },
         ),
         # Meanwhile it came.
         (19, Elsewhere(41, complete=False), {"type": "welcome", "last_seq": 19, "max_in_flight": 5_000}),
@@ -161,8 +166,8 @@ def test_nobody_who_holds_more_welcomes_it(held: int, others: Elsewhere | None, 
 @pytest.mark.parametrize(
     ("others", "why"),
     [
-        (Elsewhere(11, complete=True), "another gateway holds more of this epoch, and is about to send it"),
-        (Elsewhere(11, complete=False), "another gateway holds more of this epoch, and is about to send it"),
+        (Elsewhere(11, complete=True), "another gateway holds more of this epoch, and has yet to send it"),
+        (Elsewhere(11, complete=False), "another gateway holds more of this epoch, and has yet to send it"),
         (
             Elsewhere(0, complete=False),
             "another gateway may hold more of this epoch, and cannot be asked now",

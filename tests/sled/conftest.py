@@ -121,6 +121,7 @@ class Peer:
 
     def __init__(self) -> None:
         self.url = ""
+        self.gateway_id = GATEWAY_ID
         self.log: Sleds = {}
         self.v1_frames: list[dict[str, Any]] = []
         self.hellos: list[dict[str, Any]] = []
@@ -183,10 +184,10 @@ class Peer:
 
     async def _v2(self, socket: web.WebSocketResponse) -> None:
         nonce = f"nonce-{len(self.hellos)}"
-        await socket.send_json({"type": "challenge", "gateway_id": GATEWAY_ID, "nonce": nonce})
+        await socket.send_json({"type": "challenge", "gateway_id": self.gateway_id, "nonce": nonce})
         hello = await socket.receive_json()
         self.hellos.append(hello)
-        _verify(hello, nonce)
+        _verify(hello, nonce, self.gateway_id)
         events = self.log.setdefault((hello["sled_id"], hello["epoch"]), [])
         answer = self.on_hello(hello)
         await socket.send_json(answer or {"type": "welcome", "last_seq": len(events), "max_in_flight": 5000})
@@ -225,9 +226,9 @@ class Peer:
             await socket.send_json({"type": "ack", "seq": seq, **self.said_with_acks})
 
 
-def _verify(hello: dict[str, Any], nonce: str) -> None:
+def _verify(hello: dict[str, Any], nonce: str, gateway_id: str) -> None:
     text = "\n".join(
-        ("huskies.relay.v2", GATEWAY_ID, nonce, hello["project"], hello["sled_id"], hello["epoch"])
+        ("huskies.relay.v2", gateway_id, nonce, hello["project"], hello["sled_id"], hello["epoch"])
     )
     key = Ed25519PublicKey.from_public_bytes(bytes.fromhex(hello["sled_id"]))
     key.verify(bytes.fromhex(hello["signature"]), text.encode())

@@ -203,6 +203,34 @@ async def test_what_one_may_hold_is_not_stored_twice_by_another_that_lacks_what_
     assert other_peer.hellos[-1]["previous"] == [{"epoch": peer.hellos[0]["epoch"], "last_seq": 7}]
 
 
+async def test_what_all_gateways_lost_is_carried_over_once_all_of_them_have_said_so(
+    layout: Layout, open_outbox: OpenOutbox, peer: Peer, other_peer: Peer, eventually: Eventually
+) -> None:
+    now = 0
+    opened = await open_outbox(layout, now_ms=lambda: now, keep=Keeping(ms=10))
+    other_peer.gateway_id = "cd" * 32
+    welcome = {"type": "welcome", "last_seq": 0, "max_in_flight": 5_000}
+    asked = {**welcome, "asked": [peer.gateway_id, other_peer.gateway_id]}
+    await record(opened, 1, 3)
+    now = 11
+    async with relaying(opened, peer.url, other_peer.url):
+        await eventually(drained(opened))
+        await record(opened, 4, 4)
+        await eventually(drained(opened))
+        # Both gateways lost everything, and neither of them is one of which this sled knows who it is now.
+        first = opened.outbox.head.epoch
+        assert opened.outbox.view().oldest == 4
+        for gateway in (peer, other_peer):
+            gateway.on_hello = lambda hello: asked if hello["epoch"] == first else None
+        peer.log.clear()
+        await peer.sockets[0].close()
+        await eventually(lambda: opened.outbox.head.epoch != first)
+        await eventually(drained(opened))
+    # The first one could not say it of the other, whom the sled had not met; the other could.
+    assert [hello["epoch"] == first for hello in other_peer.hellos[:1]] == [True]
+    assert reasons(peer.events()) == [4]
+
+
 async def test_an_event_that_every_gateway_calls_invalid_is_set_aside(
     layout: Layout, open_outbox: OpenOutbox, peer: Peer, other_peer: Peer, eventually: Eventually
 ) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
 from huskies.events.model import (
     RelayedEvent,
+    StoredEvent,
     StoredMergeFailure,
     StoredStageTransition,
     StoredStoryBlocked,
@@ -69,7 +70,8 @@ class Fleet(msgspec.Struct, forbid_unknown_fields=True):
             said_by_story = project.sequences.get(stream.origin)
             if said_by_story is None:
                 said_by_story = project.sequences[stream.origin] = {}
-            _apply_run(said_by_story, events[start : start + run.shown(stream)], run.first_seq)
+            shown = events[start : start + run.shown(stream)]
+            _apply_run(said_by_story, shown, run.first_seq, run.received_ms)
             start += run.count
         self.position = block.last_position
         self.chain = block.chain
@@ -82,21 +84,40 @@ class Fleet(msgspec.Struct, forbid_unknown_fields=True):
             assert stream is not None  # noqa: S101 - a run's stream is registered before its first event
             project = self.project(stream.project)
             project.last_seen_ms = max(project.last_seen_ms or 0, run.received_ms)
-            said_by_story = project.sequences.setdefault(stream.origin, {})
-            late: SaidByStory = {}
-            _apply_run(late, block.events()[start : start + run.shown(stream)], run.first_seq)
-            for story_id, said in late.items():
-                said_by_story[story_id] = _in_order(said, said_by_story.get(story_id, Said()))
+            shown = block.events()[start : start + run.shown(stream)]
+            self.fold_late(stream, shown, run.first_seq, run.received_ms)
             start += run.count
-            if project.snapshot is not None:
-                prune(project.sequences, project.snapshot)
+            self.prune(stream.project)
 
-    def forget_branch(self, project: str, origin: Origin, after_seq: int) -> None:
-        """What was said last by events that are in quarantine now is not known any more."""
-        said_by_story = self.project(project).sequences.get(origin, {})
+    def fold_late(
+        self, stream: Stream, events: Sequence[RelayedEvent], first_seq: int, received_ms: int
+    ) -> None:
+        """Fold events of a sequence, wherever in it they belong; what was folded already changes nothing."""
+        said_by_story = self.project(stream.project).sequences.setdefault(stream.origin, {})
+        late: SaidByStory = {}
+        _apply_run(late, events, first_seq, received_ms)
+        for story_id, said in late.items():
+            known = said_by_story.get(story_id, Said())
+            said_by_story[story_id] = _in_order(_by_seq(known) | _by_seq(said))
+
+    def forget_branch(self, stream: Stream, after_seq: int) -> None:
+        """Keep of what a sequence said last only what all its branches share, that is up to `after_seq`.
+
+        What stood behind that was said before is not known here: it is to be folded again.
+        """
+        said_by_story = self.project(stream.project).sequences.get(stream.origin, {})
         for story_id, said in list(said_by_story.items()):
-            if any(seq > after_seq for _, seq in said.events()):
+            shared = {seq: event for event, seq in said.events() if seq <= after_seq}
+            if shared:
+                said_by_story[story_id] = _in_order(shared)
+            else:
                 del said_by_story[story_id]
+
+    def prune(self, name: str) -> None:
+        """Forget what the project's snapshot outweighed long ago."""
+        project = self.project(name)
+        if project.snapshot is not None:
+            prune(project.sequences, project.snapshot)
 
     def apply_snapshot(self, name: str, snapshot: Snapshot) -> bool:
         """Correct a project's board by what its sled says of all its stories; False where that is older.
@@ -111,13 +132,18 @@ class Fleet(msgspec.Struct, forbid_unknown_fields=True):
         return True
 
 
-def _apply_run(said_by_story: SaidByStory, events: Sequence[RelayedEvent], first_seq: int) -> None:
+def _apply_run(
+    said_by_story: SaidByStory, events: Sequence[RelayedEvent], first_seq: int, received_ms: int
+) -> None:
     # Runs for every event of every sled in the event loop: written to cost little rather than to be short.
     for seq, event in enumerate(events, first_seq):
         if isinstance(event, (StoredStageTransition, StoredStoryBlocked, StoredMergeFailure)):
             said = said_by_story.get(event.story_id)
             if said is None:
                 said = said_by_story[event.story_id] = Said()
+            if event.timestamp_ms > received_ms:
+                # A clock that is ahead does not outweigh what is said until the time gets there.
+                event = msgspec.structs.replace(event, timestamp_ms=received_ms)  # noqa: PLW2901 - see above
             if not event.story_name:
                 said.keep_name()
             if isinstance(event, StoredStageTransition):
@@ -133,11 +159,15 @@ def _apply_run(said_by_story: SaidByStory, events: Sequence[RelayedEvent], first
                 said.failure_seq = seq
 
 
-def _in_order(one: Said, other: Said) -> Said:
-    """What a sequence says last of a story, out of what two parts of it say."""
-    events = {seq: event for said in (one, other) for event, seq in said.events()}
+def _by_seq(said: Said) -> dict[int, StoredEvent]:
+    return {seq: event for event, seq in said.events()}
+
+
+def _in_order(events: Mapping[int, StoredEvent]) -> Said:
+    """What a sequence says last of a story, out of what parts of it say."""
     folded: SaidByStory = {}
     for seq in sorted(events):
-        _apply_run(folded, [events[seq]], seq)
+        # They were folded before, no later than they were received.
+        _apply_run(folded, [events[seq]], seq, events[seq].timestamp_ms)
     [said] = folded.values()
     return said

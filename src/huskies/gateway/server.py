@@ -34,6 +34,7 @@ from huskies.gateway.store.history import History
 from huskies.gateway.store.index import IndexReader
 from huskies.gateway.store.keeper import Keeper
 from huskies.gateway.store.log import Log
+from huskies.gateway.store.refold import refold
 from huskies.gateway.store.retention import Rules
 from huskies.httpd import errors_as_json, is_loopback, serve
 from huskies.protocol.gateway import Elsewhere
@@ -67,6 +68,7 @@ class Gateway:
         self.metrics = Metrics()
         self._urls: dict[str, str] = {}
         self._tasks: list[asyncio.Task[None]] = []
+        self._refolding = asyncio.Lock()
         # What was opened, to be closed in the opposite order.
         self._opened = AsyncExitStack()
         self._ended: asyncio.Future[None] | None = None
@@ -155,9 +157,7 @@ class Gateway:
         self.boards = BoardStore(self.log, self.fleet)
         await self.boards.load()
         self.metrics.opened(self.log.position, self.index.position)
-        self.log.on_cut.append(
-            lambda stream: self.fleet.forget_branch(stream.project, stream.origin, stream.shown_seq)
-        )
+        self.log.on_cut.append(lambda stream: self._spawn(self._refold(stream.origin)))
         self.log.on_repaired.append(
             lambda block: views.take_repaired(self.index, self.fleet, block, self.log)
         )
@@ -218,6 +218,8 @@ class Gateway:
         await self.sessions.gone(_DRAIN_LIMIT)
 
     async def _cancel_tasks(self) -> None:
+        # What is cut from now on is folded again at the next start.
+        self.log.on_cut.clear()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -240,6 +242,10 @@ class Gateway:
         self.ready = False
         if self._ended is not None and not self._ended.done():
             self._ended.set_exception(error)
+
+    async def _refold(self, origin: Origin) -> None:
+        async with self._refolding:
+            await refold(self.fleet, self.log, origin)
 
     async def _refill(self) -> None:
         if not await self.peers.refill():

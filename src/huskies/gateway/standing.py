@@ -8,7 +8,8 @@ show the same. So nothing is decided as they come: what each sequence says last 
   all events up to its `seq` in its own sequence, and in others all up to the time at which it was received.
   The gateway that a sled says it to moves that time beyond everything it knows of the project.
 - Of what is newer than the snapshot, the event with the later timestamp counts; within a sequence the later
-  seq, whatever the clock said. At the same time the sequence with the higher identity counts.
+  seq, whatever the clock said. At the same time the sequence with the higher identity counts. What a clock
+  that is ahead says counts as of when the first gateway received it: the fleet folds no later time.
 """
 
 from __future__ import annotations

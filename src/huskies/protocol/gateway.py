@@ -7,7 +7,7 @@ outcome comes back through `committed`, `gap` or `conflict`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import Enum, auto
 
 import msgspec
@@ -38,10 +38,14 @@ class _State(Enum):
 
 
 class Elsewhere(msgspec.Struct, frozen=True):
-    """How far other gateways hold an epoch; `complete`: all that may hold something of it said so."""
+    """How far other gateways hold an epoch; `complete`: all that may hold something of it said so.
+
+    `asked` are those that did.
+    """
 
     last_seq: int
     complete: bool
+    asked: frozenset[str] = frozenset()
 
 
 class _EventsShape(msgspec.Struct, tag="events"):
@@ -150,11 +154,11 @@ class GatewaySession:
         if others is None or not self._is_behind(last_seq):
             return self._welcome(last_seq)
         if others.last_seq > last_seq:
-            reason = "another gateway holds more of this epoch, and is about to send it"
+            reason = "another gateway holds more of this epoch, and has yet to send it"
         elif not others.complete:
             reason = "another gateway may hold more of this epoch, and cannot be asked now"
         else:
-            return self._welcome(last_seq, asked=True)
+            return self._welcome(last_seq, asked=sorted({*others.asked, self._gateway_id}))
         return self._refuse(wire.GAP, reason, expected=last_seq + 1)
 
     def unauthorized(self, reason: str) -> list[GatewayEffect]:
@@ -209,10 +213,10 @@ class GatewaySession:
         """Whether the log lacks what the sled no longer holds."""
         return last_seq + 1 < self._oldest and last_seq < self.replayed_through
 
-    def _welcome(self, last_seq: int, *, asked: bool = False) -> list[GatewayEffect]:
+    def _welcome(self, last_seq: int, *, asked: Sequence[str] = ()) -> list[GatewayEffect]:
         self._state = _State.OPEN
         self.received_seq = self.committed_seq = last_seq
-        welcome = wire.Welcome(last_seq=last_seq, max_in_flight=limits.MAX_IN_FLIGHT, asked=asked)
+        welcome = wire.Welcome(last_seq=last_seq, max_in_flight=limits.MAX_IN_FLIGHT, asked=list(asked))
         return [Send(wire.encode(welcome))]
 
     def _on_hello(self, hello: wire.Hello, now: float) -> list[GatewayEffect]:

@@ -11,6 +11,7 @@ from typing import Annotated, Final, TypeAlias
 import msgspec
 from msgspec import Meta
 
+from huskies import limits
 from huskies.events.model import RelayedEvent, TimestampMs
 from huskies.protocol.wire import Epoch, FirstSeq, KeyHex, ProjectName, Seq, SignatureHex, SnapshotStory
 
@@ -23,7 +24,6 @@ Digest: TypeAlias = Annotated[int, Meta(ge=0, le=2**32 - 1)]
 Number: TypeAlias = Annotated[int, Meta(ge=1, le=2**31)]
 # Far beyond what a sled can record, and far from where adding to it overflows.
 _SEQ_MAX: Final = 2**53
-ASKED_MAX: Final = 1_000
 _Seq: TypeAlias = Annotated[int, Meta(ge=1, le=_SEQ_MAX)]
 _Ms: TypeAlias = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 
@@ -142,15 +142,19 @@ class Ask(_Frame, frozen=True, kw_only=True, tag="ask"):
     number: Number
     sled_id: KeyHex
     epoch: Epoch
-    asked: Annotated[list[KeyHex], Meta(max_length=ASKED_MAX)]
+    asked: Annotated[list[KeyHex], Meta(max_length=limits.ASKED_MAX)]
 
 
 class Answer(_Frame, frozen=True, kw_only=True, tag="answer"):
-    """How far the question's epoch is held there, or by whom it asked; `complete` if all of them said so."""
+    """How far the question's epoch is held there, or by whom it asked; `complete` if all of them said so.
+
+    `asked`: who did, the sender among them.
+    """
 
     number: Number
     last_seq: Seq
     complete: bool
+    asked: Annotated[list[KeyHex], Meta(max_length=limits.ASKED_MAX)] = []
 
 
 class BoardStory(SnapshotStory, frozen=True, kw_only=True, omit_defaults=True):

@@ -7,7 +7,7 @@ session is over; what the outbox then holds decides how the next one begins.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from enum import Enum, auto
 
 import msgspec
@@ -70,7 +70,7 @@ class SledSession:
 
     `elsewhere`: through which seq another gateway may hold what it did not acknowledge; None where this sled
     delivers to this one alone. What another one acknowledged or may hold, no new epoch carries over: it would
-    be stored twice.
+    be stored twice. `others`: the gateway_ids of those, where one is not known yet something that is none.
     """
 
     def __init__(
@@ -80,10 +80,12 @@ class SledSession:
         now: float,
         *,
         elsewhere: int | None = None,
+        others: Collection[str] = (),
     ) -> None:
         self._outbox = outbox
         self._sign = sign
         self._elsewhere = elsewhere
+        self._others = frozenset(others)
         self._state = _State.AWAIT_CHALLENGE
         self._last_seq = outbox.last_seq
         self._barrier = outbox.barrier
@@ -93,7 +95,7 @@ class SledSession:
         self._held = outbox.held
         self._progressed = False
         self._leave_by: float | None = None
-        self._welcomed_with = 0
+        self._welcomed_with: int | None = None
         self._refused_at: int | None = None
         self._window = 0
         self._snapshot_due = True
@@ -106,7 +108,7 @@ class SledSession:
 
     @property
     def accepted(self) -> bool:
-        """Whether the gateway has welcomed this session."""
+        """Whether the gateway has welcomed this session, and something could come of that."""
         return self._window > 0
 
     @property
@@ -115,11 +117,11 @@ class SledSession:
         return self._sent - self._acked
 
     @property
-    def may_be_held(self) -> int:
-        """Through which seq the gateway may hold this epoch, once it has welcomed this session."""
+    def may_be_held(self) -> int | None:
+        """Through which seq the gateway may hold this epoch; None where it has not said so."""
         if self._refused_at is not None:
             return self._refused_at - 1
-        return max(self._welcomed_with, self._sent)
+        return None if self._welcomed_with is None else max(self._welcomed_with, self._sent)
 
     @property
     def fruitful(self) -> bool:
@@ -254,18 +256,14 @@ class SledSession:
 
     def _welcomed(self, frame: wire.Welcome, now: float) -> list[SledEffect]:
         view = self._outbox
-        self._state = _State.OPEN
-        self._window = frame.max_in_flight
         self._welcomed_with = frame.last_seq
         self._progress_at = now
-        effects: list[SledEffect] = [Accepted()]
         if frame.last_seq < view.last_seq and frame.last_seq + 1 < view.oldest:
             # The gateway lost, or never had, what this outbox no longer holds: a new history begins.
-            reason = "the gateway asks for events no longer held"
-            if frame.asked:
-                # What is still held here no gateway has under this epoch, whoever acknowledged it once.
-                return [*effects, *self._open_epoch(view.oldest, reason)]
-            return [*effects, *self._begin_anew(view.oldest, reason)]
+            return self._begin_anew(frame, "the gateway asks for events no longer held")
+        self._state = _State.OPEN
+        self._window = frame.max_in_flight
+        effects: list[SledEffect] = [Accepted()]
         if frame.last_seq > view.last_seq and self._barrier is None:
             # The gateway holds a history that this outbox does not know: it is an older copy. What was
             # never acknowledged is still compared under this epoch, what comes later is not part of it.
@@ -336,12 +334,21 @@ class SledSession:
         """From which seq on, `seq` at the earliest, no other gateway holds anything of this epoch."""
         return seq if self._elsewhere is None else max(seq, self._acknowledged + 1, self._elsewhere + 1)
 
-    def _begin_anew(self, carry_from: int, reason: str) -> list[SledEffect]:
-        carry_from = self._nowhere_from(carry_from)
+    def _begin_anew(self, frame: wire.Welcome, reason: str) -> list[SledEffect]:
+        if frame.asked and self._elsewhere is not None:
+            if self._others <= {gateway_id.lower() for gateway_id in frame.asked}:
+                # What is still held here no gateway has under this epoch, whoever acknowledged it once.
+                return self._accept_and_open(frame, self._outbox.oldest, reason)
+            return self._end(wire.CLOSE_POLICY, f"{reason}; another one of the list has to be asked first")
+        carry_from = self._nowhere_from(self._outbox.oldest)
         if self._elsewhere is not None and carry_from - 1 > self._acknowledged:
             doubt = f"another one may hold event {carry_from - 1}, and has to be asked first"
             return self._end(wire.CLOSE_POLICY, f"{reason}; {doubt}")
-        return self._open_epoch(carry_from, reason)
+        return self._accept_and_open(frame, carry_from, reason)
+
+    def _accept_and_open(self, frame: wire.Welcome, carry_from: int, reason: str) -> list[SledEffect]:
+        self._window = frame.max_in_flight
+        return [Accepted(), *self._open_epoch(carry_from, reason)]
 
     def _open_epoch(self, carry_from: int, reason: str) -> list[SledEffect]:
         self._progressed = True

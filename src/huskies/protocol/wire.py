@@ -80,12 +80,12 @@ class Hello(_Frame, frozen=True, kw_only=True, tag="hello"):
 class Welcome(_Frame, frozen=True, kw_only=True, tag="welcome"):
     """The gateway admits the sled; `last_seq` is the newest it holds of this epoch.
 
-    `asked` (Huskies' own, optional): nor does any gateway that it replicates with hold more.
+    `asked` (Huskies' own, optional): nor do these gateways hold more, by their own word; it is one of them.
     """
 
     last_seq: Seq
     max_in_flight: Annotated[int, Meta(ge=1, le=_INT_MAX)]
-    asked: bool = False
+    asked: Annotated[list[KeyHex], Meta(max_length=limits.ASKED_MAX)] = []
 
 
 class Events(_Frame, frozen=True, kw_only=True, tag="events"):

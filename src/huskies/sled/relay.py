@@ -134,20 +134,26 @@ class Relay:
             clock=self._clock,
             accepted=self._connected,
             elsewhere=self._elsewhere(),
+            others=[other.gateway_id for other in self._others() if not other.said_v1],
         )
         gateway = self._gateway
         async with self._returning(session.leave):
             try:
                 return await session.run()
             finally:
+                gateway.gateway_id = session.gateway_id or gateway.gateway_id
                 if session.may_be_held is not None:
                     gateway.may_hold = session.may_be_held
 
     def _elsewhere(self) -> int | None:
         """Through which seq of this epoch another gateway may hold what it did not acknowledge."""
-        others = [gateway.may_hold for gateway in self._gateways if gateway is not self._gateway]
+        others = [gateway.may_hold for gateway in self._others()]
         epoch = self._outbox.head.epoch
         return max(seq if of == epoch else 0 for of, seq in others) if others else None
+
+    def _others(self) -> list[KnownGateway]:
+        """Those that are not tried now."""
+        return [gateway for gateway in self._gateways if gateway is not self._gateway]
 
     async def _session_v1(self, session: V1Session) -> SessionEnd:
         outbox = self._outbox

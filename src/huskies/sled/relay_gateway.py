@@ -12,7 +12,7 @@ class KnownGateway(msgspec.Struct):
 
     `may_hold`: through which (epoch, seq) it may hold events that it did not acknowledge.
     `superseded`: sessions that another sled with this one's identity ended. `denied`: it said that this sled
-    may not relay to it.
+    may not relay to it. `gateway_id`: as it last said; empty before it did.
     """
 
     connector: Connector
@@ -22,6 +22,7 @@ class KnownGateway(msgspec.Struct):
     superseded: int = 0
     denied: bool = False
     said_v1: bool = False
+    gateway_id: str = ""
 
     @property
     def url(self) -> str:

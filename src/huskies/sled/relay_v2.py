@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Collection, Coroutine, Sequence
 from typing import Any, Final
 
 import aiohttp
@@ -49,7 +49,7 @@ class SessionEnd(msgspec.Struct, frozen=True):
 class V2Session:
     """One session on an open WebSocket; `accepted` is called when the gateway welcomes it.
 
-    `elsewhere` is that of `protocol.sled`.
+    `elsewhere` and `others` are those of `protocol.sled`.
     """
 
     def __init__(
@@ -60,12 +60,13 @@ class V2Session:
         clock: Callable[[], float],
         accepted: Callable[[], None],
         elsewhere: int | None = None,
+        others: Collection[str] = (),
     ) -> None:
         self._socket = socket
         self._outbox = outbox
         self._clock = clock
         self._accepted = accepted
-        self._core = SledSession(outbox.view(), outbox.sign, clock(), elsewhere=elsewhere)
+        self._core = SledSession(outbox.view(), outbox.sign, clock(), elsewhere=elsewhere, others=others)
         self._project = outbox.head.project
         self._epoch = outbox.head.epoch
         self._outgoing: deque[Send | Ping] = deque()
@@ -89,7 +90,13 @@ class V2Session:
     @property
     def may_be_held(self) -> tuple[str, int] | None:
         """Through which (epoch, seq) the gateway may hold events; None where it did not say."""
-        return (self._epoch, self._core.may_be_held) if self._core.accepted else None
+        held = self._core.may_be_held
+        return None if held is None else (self._epoch, held)
+
+    @property
+    def gateway_id(self) -> str:
+        """As the gateway said; empty before it did."""
+        return self._core.gateway_id.lower()
 
     def leave(self) -> None:
         """Send nothing more, and end once what was sent is acknowledged, or soon."""

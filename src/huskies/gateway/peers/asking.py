@@ -21,25 +21,29 @@ class Questions:
     def __init__(self, send: Callable[[wire.Frame], None]) -> None:
         self._send = send
         self._numbers = count(1)
+        # The other side answers so many at once; it goes on with one that nobody waits for any more.
+        self._turns = asyncio.Semaphore(limits.ASKS_AT_ONCE // 2)
         self._waiting: dict[int, asyncio.Future[Elsewhere]] = {}
 
     async def ask(self, origin: Origin, asked: Collection[str]) -> Elsewhere:
         """How far it holds the epoch, and those that it asks; not those that are `asked` already."""
-        sled_id, epoch = origin
-        number = next(self._numbers)
-        answer: asyncio.Future[Elsewhere] = asyncio.get_running_loop().create_future()
-        self._waiting[number] = answer
-        self._send(wire.Ask(number=number, sled_id=sled_id, epoch=epoch, asked=sorted(asked)))
-        try:
-            return await answer
-        finally:
-            del self._waiting[number]
+        async with self._turns:
+            sled_id, epoch = origin
+            number = next(self._numbers)
+            answer: asyncio.Future[Elsewhere] = asyncio.get_running_loop().create_future()
+            self._waiting[number] = answer
+            self._send(wire.Ask(number=number, sled_id=sled_id, epoch=epoch, asked=sorted(asked)))
+            try:
+                return await answer
+            finally:
+                del self._waiting[number]
 
     def take(self, answer: wire.Answer) -> None:
         """An answer came."""
         waiting = self._waiting.get(answer.number)
         if waiting is not None and not waiting.done():
-            waiting.set_result(Elsewhere(answer.last_seq, answer.complete))
+            asked = frozenset(gateway_id.lower() for gateway_id in answer.asked)
+            waiting.set_result(Elsewhere(answer.last_seq, answer.complete, asked))
 
     def give_up(self) -> None:
         """The connection is gone."""
@@ -63,7 +67,9 @@ async def ask_all(others: Mapping[str, Askable], origin: Origin, asked: Collecti
     all_asked = {*asked, *others}
     answers = await asyncio.gather(*(_in_time(other.ask(origin, all_asked)) for other in others.values()))
     return Elsewhere(
-        max((answer.last_seq for answer in answers), default=0), all(answer.complete for answer in answers)
+        max((answer.last_seq for answer in answers), default=0),
+        all(answer.complete for answer in answers),
+        frozenset[str]().union(*(answer.asked for answer in answers)),
     )
 
 

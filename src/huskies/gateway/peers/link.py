@@ -20,7 +20,7 @@ from huskies.gateway.peers.bases import Bases
 from huskies.gateway.peers.holders import Sent
 from huskies.gateway.peers.incoming import Incoming
 from huskies.gateway.peers.mending import Fetches, answer
-from huskies.gateway.peers.outgoing import Outgoing, RunsOut
+from huskies.gateway.peers.outgoing import Outgo, Outgoing, RunsOut
 from huskies.gateway.store.blocks import Block, Run, Stream
 from huskies.protocol import peer_wire as wire
 from huskies.protocol.effects import End, Ping, Send
@@ -97,6 +97,8 @@ class PeerLink:
         self._position = 0
         # Counts how often the log is walked from its beginning.
         self._walks = 0
+        # As of which walk and which drops the bases were said.
+        self._bases_said = (-1, 0)
         self._frame_size = 0
         self._boards: deque[KeptBoard] = deque()
         # How far the other gateway held what this one lacked when the connection began.
@@ -313,7 +315,8 @@ class PeerLink:
     def _begin_to_answer(self, ask: wire.Ask) -> None:
         """Others are asked for the answer: meanwhile this connection goes on."""
         if len(self._answering) >= limits.ASKS_AT_ONCE:
-            self.end(INVALID, "it asks more at once than can be answered")
+            # Whoever asks so much at once asks again.
+            self._say(wire.Answer(number=ask.number, last_seq=0, complete=False))
             return
         task = asyncio.create_task(self._answer(ask))
         self._answering.add(task)
@@ -375,6 +378,7 @@ class PeerLink:
             elif blocks:
                 reached = blocks[-1].last_position
             else:
+                self._send_bases()
                 await peers.feed.wait(None, _TICK)
                 continue
             # Meanwhile it may have been told to begin anew, also where it had only just begun.
@@ -394,8 +398,19 @@ class PeerLink:
         )
 
     def _send_blocks(self, blocks: Sequence[Block]) -> None:
+        self._send_out(self._out.frames(blocks, self._peers.log.streams))
+
+    def _send_bases(self) -> None:
+        """All that is retained was sent: say up to where nothing is, where that is all there is to say."""
+        sequences = self._peers.log.sequences
+        state = (self._walks, sequences.drops)
+        if self._bases_said != state:
+            self._bases_said = state
+            self._send_out(self._out.bases(sequences.all_live()))
+
+    def _send_out(self, frames: Iterable[Outgo]) -> None:
         now = asyncio.get_running_loop().time()
-        for frame in self._out.frames(blocks, self._peers.log.streams):
+        for frame in frames:
             if isinstance(frame, RunsOut):
                 self._outgoing.append(self.core.send_runs(frame.runs, frame.events_json, now))
                 self._sent.frame(self.core.sent_frame, self._out.ends(frame.runs))

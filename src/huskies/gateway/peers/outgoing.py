@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple, TypeAlias
 
 from huskies import limits
@@ -98,14 +98,27 @@ class Outgoing:
                 yield from bundle.flush()
         yield from bundle.flush()
 
+    def bases(self, streams: Iterable[Stream]) -> Iterator[Outgo]:
+        """What of these sequences is not retained and they have not been told, once all that is was sent.
+
+        A sequence of which nothing is retained has no run that would say so.
+        """
+        for stream in streams:
+            base = _base(stream)
+            if self._current(stream).seq < base.seq:
+                if not self.is_named(stream.origin):
+                    yield wire.Sequences(sequences=[self.announcement(stream)])
+                yield wire.Base(number=self._number(stream.origin), seq=base.seq, digest=base.digest)
+                self._theirs[stream.origin] = base
+
     def _take(self, bundle: _Bundle, block: Block, run: Run, start: int, stream: Stream) -> Iterator[Outgo]:
         origin = stream.origin
         if not self.is_named(origin):
             yield wire.Sequences(sequences=[self.announcement(stream)])
         theirs = self._current(stream)
-        if theirs.seq < max(stream.base_seq, stream.dropped_seq):
-            base = max((stream.base_seq, stream.base_digest), (stream.dropped_seq, stream.dropped_digest))
-            theirs = Theirs(*base, stream.id)
+        base = _base(stream)
+        if theirs.seq < base.seq:
+            theirs = base
             # It comes behind what was taken before, and ahead of what continues it.
             yield from bundle.flush()
             yield wire.Base(number=self._number(origin), seq=theirs.seq, digest=theirs.digest)
@@ -145,6 +158,12 @@ class Outgoing:
             self._origins.append(origin)
             number = self._numbers[origin] = len(self._origins)
         return number
+
+
+def _base(stream: Stream) -> Theirs:
+    """Up to where nothing of the sequence is retained, under this number."""
+    base = max((stream.base_seq, stream.base_digest), (stream.dropped_seq, stream.dropped_digest))
+    return Theirs(*base, stream.id)
 
 
 class _Bundle:

@@ -193,13 +193,18 @@ class Peers:
         # Behind whatever of it is on its way into the log.
         live = await self.log.call(lambda _: self.log.sequences.live(origin))
         last_seq = max(0 if live is None else live.last_seq, elsewhere.last_seq)
-        return wire.Answer(number=ask.number, last_seq=last_seq, complete=elsewhere.complete)
+        return wire.Answer(
+            number=ask.number,
+            last_seq=last_seq,
+            complete=elsewhere.complete,
+            asked=sorted({*elsewhere.asked, self.gateway_id}),
+        )
 
     async def _ask(self, origin: Origin, asked: set[str]) -> Elsewhere:
         links = {link.peer_id: link for link in self._open_links()}
         named = {dialed.peer_id if dialed.link is None else dialed.link.peer_id for dialed in self._dialed}
         others = {peer_id: link for peer_id, link in links.items() if peer_id not in asked}
-        if named - links.keys() - asked or len(asked) + len(others) > wire.ASKED_MAX:
+        if named - links.keys() - asked or len(asked) + len(others) >= limits.ASKED_MAX:
             return UNKNOWN
         return await ask_all(others, origin, asked)
 

@@ -23,6 +23,7 @@ from huskies.config import PROJECTS_FILE
 from huskies.errors import ConfigError, StoreError
 from huskies.gateway import keys
 from huskies.gateway.store import log_store
+from huskies.gateway.store.neighbours import last_block
 from huskies.gateway.store.views import discard_index
 from huskies.storage.sqlite import open_reader
 
@@ -100,7 +101,7 @@ def _copy_log(source: Path, copy: Path) -> tuple[str, int, int]:
         reader.backup(target)
         # Without a WAL beside it the copy is one file, and can be read where nothing can be written.
         target.execute("PRAGMA journal_mode = DELETE")
-        return log_store.log_id(target), *log_store.last_block(target)
+        return log_store.log_id(target), *last_block(target)
 
 
 def _opened(path: Path) -> sqlite3.Connection:

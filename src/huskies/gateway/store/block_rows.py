@@ -13,9 +13,12 @@ from typing import Any, Final
 import msgspec
 
 from huskies.gateway.store.blocks import Block, checksum, damaged_block, decode_runs
-from huskies.gateway.store.log_store import first_position
+from huskies.gateway.store.log_store import first_position, typed
+from huskies.gateway.store.neighbours import end_of_newest
 
-_COLUMNS: Final = "position, count, before, chain, runs, events"
+_NUMBERS: Final = ", ".join(["position", *(typed(name) for name in ("count", "before", "chain"))])
+_COLUMNS: Final = ", ".join([_NUMBERS, typed("runs", "blob"), typed("events", "blob")])
+_CHAINS: Final = f"{typed('before')}, {typed('chain')}"
 
 
 class Row(msgspec.Struct, frozen=True):
@@ -30,9 +33,9 @@ class Row(msgspec.Struct, frozen=True):
 
 
 def _row(found: tuple[Any, ...]) -> Row:
-    """The row as its shape has it: a flipped bit may also give a column another type, and no value at all."""
-    position, count, before, chain = (value if isinstance(value, int) else 0 for value in found[:4])
-    runs, events = (value if isinstance(value, bytes) else b"" for value in found[4:])
+    """The row as its shape has it, also where a column had another type."""
+    position, count, before, chain = (value or 0 for value in found[:4])
+    runs, events = (value or b"" for value in found[4:])
     return Row(position, count, before, chain, runs, events)
 
 
@@ -45,7 +48,7 @@ def blocks_after(connection: sqlite3.Connection, position: int) -> Iterator[Bloc
     # What lies before the oldest retained block was dropped; nothing else may be missing.
     next_position = max(start, first_position(connection))
     chain = _chain_before(connection, start)
-    for block in _walk(_rows(connection, start), next_position, chain):
+    for block in _walk(connection, _rows(connection, start), next_position, chain):
         if block.last_position > position:
             yield block
 
@@ -55,7 +58,7 @@ def blocks_before(connection: sqlite3.Connection, position: int) -> Iterator[Blo
     later = _following(connection, position - 1)
     held: Block | None = None
     for row in _rows(connection, position - 1, forward=False):
-        block = _checked(row, later)
+        block = _checked(connection, row, later)
         if held is not None:
             yield _continued(connection, block, held)
         if later is not None and block.last_position + 1 < later.position:
@@ -69,7 +72,7 @@ def block_at(connection: sqlite3.Connection, position: int) -> Block | None:
     """The block that begins at `position`."""
     for row in _rows(connection, position):
         if row.position == position:
-            return _checked(row, _following(connection, position))
+            return _checked(connection, row, _following(connection, position))
         break
     return None
 
@@ -83,7 +86,9 @@ def row_at(connection: sqlite3.Connection, position: int) -> Row | None:
     return None if found is None else _row(found)
 
 
-def _walk(rows: Iterator[Row], next_position: int, chain: int | None) -> Iterator[Block]:
+def _walk(
+    connection: sqlite3.Connection, rows: Iterator[Row], next_position: int, chain: int | None
+) -> Iterator[Block]:
     held: Row | None = None
     damage: str | None = None
     for row in rows:
@@ -102,15 +107,15 @@ def _walk(rows: Iterator[Row], next_position: int, chain: int | None) -> Iterato
         else:
             held = row
     if held is not None:
-        yield _last_damaged(held, damage or "")
+        yield _last_damaged(connection, held, damage or "")
 
 
-def _checked(row: Row, later: Row | None) -> Block:
+def _checked(connection: sqlite3.Connection, row: Row, later: Row | None) -> Block:
     damage = _damage(row, None)
     if damage is None:
         return _sound(row)
     if later is None:
-        return _last_damaged(row, damage)
+        return _last_damaged(connection, row, damage)
     return damaged_block(row.position, later.position - 1, row.before, later.before, damage)
 
 
@@ -130,12 +135,14 @@ def _continued(connection: sqlite3.Connection, earlier: Block, later: Block) -> 
 def _chain_before(connection: sqlite3.Connection, position: int) -> int | None:
     """The checksum that the block at `position` has to continue; None where that is not known."""
     found = connection.execute(
-        "SELECT before, chain FROM blocks WHERE position < ? ORDER BY position DESC LIMIT 2", (position,)
+        f"SELECT {_CHAINS} FROM blocks WHERE position < ? ORDER BY position DESC LIMIT 2",  # noqa: S608 - constant
+        (position,),
     ).fetchall()
     # One that does not itself continue what is before it says nothing about the next.
     if not found or (len(found) > 1 and found[0][0] != found[1][1]):
         return None
-    return int(found[0][1])
+    chain: int | None = found[0][1]
+    return chain
 
 
 _DISCONNECTED: Final = "it does not continue the block before it"
@@ -158,8 +165,9 @@ def _sound(row: Row) -> Block:
     return Block(row.position, row.count, row.before, row.chain, decode_runs(row.runs), row.events)
 
 
-def _last_damaged(row: Row, damage: str) -> Block:
-    return damaged_block(row.position, row.position + max(row.count, 1) - 1, row.before, row.chain, damage)
+def _last_damaged(connection: sqlite3.Connection, row: Row, damage: str) -> Block:
+    last_position = end_of_newest(connection, row.position, row.count, row.runs)
+    return damaged_block(row.position, last_position, row.before, row.chain, damage)
 
 
 def _hole(position: int, later: Row) -> Block:
@@ -169,8 +177,7 @@ def _hole(position: int, later: Row) -> Block:
 
 def _following(connection: sqlite3.Connection, position: int) -> Row | None:
     found = connection.execute(
-        "SELECT position, count, before, chain, x'', x'' FROM blocks WHERE position > ? "
-        "ORDER BY position LIMIT 1",
+        f"SELECT {_NUMBERS}, x'', x'' FROM blocks WHERE position > ? ORDER BY position LIMIT 1",  # noqa: S608 - constant
         (position,),
     ).fetchone()
     return None if found is None else _row(found)

@@ -12,7 +12,8 @@ import msgspec
 from huskies.gateway.store import stream_rows
 from huskies.gateway.store.block_rows import blocks_after, row_at
 from huskies.gateway.store.blocks import Block, Run, Stream, damaged_block, decode_runs
-from huskies.gateway.store.log_store import first_position, runs_after
+from huskies.gateway.store.log_store import first_position, runs_after, typed
+from huskies.gateway.store.neighbours import begin_of_later, chain_of_earlier
 from huskies.gateway.store.repair import Damaged
 from huskies.gateway.store.streams import MissingRange, Streams
 from huskies.protocol.vectors import Origin
@@ -171,15 +172,34 @@ def remove(connection: sqlite3.Connection, position: int) -> None:
 def load(connection: sqlite3.Connection, damage: Damage) -> None:
     """Register what was found before this start and is damaged still."""
     first = first_position(connection)
-    rows = connection.execute("SELECT position, last_position, problem, missing FROM damaged").fetchall()
-    for position, last_position, problem, missing in rows:
-        found = DamagedRange(position, last_position, problem, _missing.decode(missing))
-        if last_position < first:
+    for found in kept(connection):
+        if found.last_position < first:
             damage.lose(found)
         elif is_sound(connection, found):
-            remove(connection, position)
+            remove(connection, found.position)
         else:
             damage.add(found)
+
+
+def kept(connection: sqlite3.Connection) -> list[DamagedRange]:
+    """What was saved; a row that is damaged itself says of its position alone that it is damaged."""
+    rows = connection.execute(
+        f"SELECT position, {typed('last_position')}, CAST(problem AS BLOB), {typed('missing', 'blob')} "  # noqa: S608 - constants
+        "FROM damaged"
+    ).fetchall()
+    return [
+        DamagedRange(
+            position, last or position, (problem or b"").decode(errors="replace"), _readable(missing)
+        )
+        for position, last, problem, missing in rows
+    ]
+
+
+def _readable(missing: bytes | None) -> list[MissingRange]:
+    try:
+        return _missing.decode(missing or b"")
+    except msgspec.DecodeError:
+        return []
 
 
 def is_sound(connection: sqlite3.Connection, found: DamagedRange) -> bool:
@@ -217,20 +237,19 @@ def describe(
 ) -> Damaged:
     """What is known of a damaged block from the rows around it, and from the checkpoint of the heads."""
     own = row_at(connection, found.position)
-    earlier = connection.execute(
-        "SELECT chain FROM blocks WHERE position < ? ORDER BY position DESC LIMIT 1", (found.position,)
-    ).fetchone()
-    later = connection.execute(
-        "SELECT position, before FROM blocks WHERE position > ? ORDER BY position LIMIT 1", (found.position,)
-    ).fetchone()
+    earlier = chain_of_earlier(connection, found.position)
+    later = begin_of_later(connection, found.position)
     # The rows beside it are as good as sound; its own are not, and are taken where there is nothing else.
-    before = earlier[0] if earlier is not None else own.before if own is not None else 0
+    before = earlier if earlier is not None else own.before if own is not None else 0
     if found.position == 1:
         before = 0
     last_position, chain, ends = found.last_position, own.chain if own is not None else 0, True
     heads = stream_rows.heads(connection)
-    if later is not None:
+    if later is not None and later[1] is not None:
         last_position, chain = later[0] - 1, later[1]
+    elif later is not None:
+        # The other is damaged too: it says where this one ends, and not with which checksum.
+        last_position, ends = later[0] - 1, False
     elif heads.is_sound and heads.chain is not None and heads.position >= found.position:
         last_position, chain = heads.position, heads.chain
     else:
@@ -283,7 +302,8 @@ def _between_neighbours(
             runs = decode_runs(runs_json) if not block.position <= position <= block.last_position else []
         except msgspec.DecodeError:
             continue
-        for run in runs:
+        # What is damaged as well may name sequences that are not there.
+        for run in (run for run in runs if run.stream_id in seen):
             if position > block.last_position and run.stream_id not in passed:
                 passed.add(run.stream_id)
                 if run.first_seq > seen[run.stream_id] + 1:

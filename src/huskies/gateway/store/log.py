@@ -24,7 +24,7 @@ from huskies.gateway.store.appends import Append, Settled, tell, tell_refused
 from huskies.gateway.store.blocks import Block, Run, Stream
 from huskies.gateway.store.damage import Damage, DamagedRange
 from huskies.gateway.store.log_writer import Known, LogWriter, Standing
-from huskies.gateway.store.stream_reader import Lookup
+from huskies.gateway.store.stream_reader import HeldRun, Lookup
 from huskies.protocol import peer_wire
 from huskies.protocol.vectors import Origin, VersionVector
 from huskies.protocol.wire import PreviousEpoch
@@ -55,6 +55,7 @@ class Log:
         commits: StartCommits = CommitThread,
     ) -> None:
         self._loop = asyncio.get_running_loop()
+        self._is_open = False
         self.damaged = Damage(self._keep_damage)
         self._writer = LogWriter(directory, lookup=lookup, damaged=self.damaged, cut=self._cut, now_ms=now_ms)
         self.path = self._writer.path
@@ -81,6 +82,7 @@ class Log:
             cost=_cost,
             max_cost=limits.COMMIT_EVENTS_MAX,
         )
+        self._is_open = True
 
     def now_ms(self) -> int:
         """The wall clock that retention goes by."""
@@ -165,6 +167,10 @@ class Log:
         found = await self.call(lambda _: self._writer.reader.events(origin, first_seq, last_seq))
         return {seq: event for seq, event in found.items() if first_seq <= seq <= last_seq}
 
+    async def held_runs(self, origin: Origin, first_seq: int, last_seq: int) -> list[HeldRun]:
+        """The same in whole runs, of which some may lie outside, or come twice."""
+        return await self.call(lambda _: self._writer.reader.runs(origin, first_seq, last_seq))
+
     async def digest(self, origin: Origin, seq: int) -> int | None:
         """The digest of a sequence up to `seq`; None where the log does not retain that."""
         return await self.call(lambda _: self._writer.reader.digest(origin, seq))
@@ -222,6 +228,9 @@ class Log:
 
     def _examine(self, found: DamagedRange) -> None:
         """What can be put back from the log itself is; the rest is kept for the next start."""
+        if not self._is_open:
+            # It was found at a start that was refused.
+            return
         done: asyncio.Future[Block | None] = self._loop.create_future()
         done.add_done_callback(self._examined)
         self._calls.add(done)

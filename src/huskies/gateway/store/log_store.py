@@ -43,6 +43,20 @@ CREATE TABLE IF NOT EXISTS repaired (position INTEGER PRIMARY KEY)
 """
 
 
+def typed(column: str, kind: str = "integer") -> str:
+    """SQL of a block's column; NULL where its value is of another type than it was stored with.
+
+    A flipped bit may give it any type, and of text that is none SQLite would not give out the row at all.
+    """
+    return f"CASE typeof({column}) WHEN '{kind}' THEN {column} END"
+
+
+_COUNT: Final = typed("count")
+_BEFORE: Final = typed("before")
+_CHAIN: Final = typed("chain")
+_RUNS: Final = typed("runs", "blob")
+
+
 def insert_block(connection: sqlite3.Connection, block: Block, runs_json: bytes) -> None:
     """Append one block; part of the caller's transaction."""
     connection.execute(
@@ -73,14 +87,6 @@ def log_id(connection: sqlite3.Connection) -> str:
     return str(found)
 
 
-def last_block(connection: sqlite3.Connection) -> tuple[int, int]:
-    """The position of the newest event and the log's checksum; (0, 0) for an empty log."""
-    row = connection.execute(
-        "SELECT position + count - 1, chain FROM blocks ORDER BY position DESC LIMIT 1"
-    ).fetchone()
-    return (0, 0) if row is None else (row[0], row[1])
-
-
 def first_position(connection: sqlite3.Connection) -> int:
     """The position of the oldest event that is retained; 1 for an empty log."""
     row = connection.execute("SELECT position FROM blocks ORDER BY position LIMIT 1").fetchone()
@@ -90,22 +96,27 @@ def first_position(connection: sqlite3.Connection) -> int:
 def chain_at(connection: sqlite3.Connection, position: int) -> int | None:
     """The checksum of the block that holds `position`; None where no block does."""
     row = connection.execute(
-        "SELECT position + count, chain FROM blocks WHERE position <= ? ORDER BY position DESC LIMIT 1",
+        f"SELECT position, {_COUNT}, {_CHAIN} FROM blocks "  # noqa: S608 - constants
+        "WHERE position <= ? ORDER BY position DESC LIMIT 1",
         (position,),
     ).fetchone()
     if row is None:
         return None
     # The next block says it too, and may be sound where this one is not.
     following = connection.execute(
-        "SELECT before FROM blocks WHERE position > ? ORDER BY position LIMIT 1", (position,)
+        f"SELECT {_BEFORE} FROM blocks WHERE position > ? ORDER BY position LIMIT 1",  # noqa: S608 - constant
+        (position,),
     ).fetchone()
-    if following is not None:
+    if following is not None and following[0] is not None:
         return int(following[0])
-    return int(row[1]) if position < row[0] else None
+    start, count, chain = row
+    holds = following is not None or count is None or position < start + count
+    return chain if holds else None
 
 
 def runs_after(connection: sqlite3.Connection, position: int) -> Iterator[tuple[int, bytes]]:
-    """Position and runs of the blocks that begin beyond `position`."""
+    """Position and runs of the blocks that begin beyond `position`, unchecked; b"" for what are no runs."""
     yield from connection.execute(
-        "SELECT position, runs FROM blocks WHERE position > ? ORDER BY position", (position,)
+        f"SELECT position, ifnull({_RUNS}, x'') FROM blocks WHERE position > ? ORDER BY position",  # noqa: S608 - constant
+        (position,),
     )

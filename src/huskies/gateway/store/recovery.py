@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
+from typing import Final
 
 import msgspec
 
@@ -16,6 +17,8 @@ from huskies.gateway.store import log_store
 from huskies.gateway.store.blocks import Block, Stream, decode_runs, extend_digest, split_runs
 from huskies.gateway.store.damage import DamagedRange, describe, remove
 from huskies.gateway.store.repair import Rebuilt, candidate
+
+_RUNS: Final = log_store.typed("runs", "blob")
 
 
 def recover(
@@ -75,13 +78,13 @@ def _digests_fit(connection: sqlite3.Connection, block: Block, streams: Sequence
 def _stood(connection: sqlite3.Connection, position: int, numbers: set[int]) -> dict[int, tuple[int, int]]:
     """The last seq and digest of these before `position`, where the log has runs of them there."""
     found: dict[int, tuple[int, int]] = {}
-    query = "SELECT runs FROM blocks WHERE position < ? ORDER BY position DESC"
+    query = f"SELECT {_RUNS} FROM blocks WHERE position < ? ORDER BY position DESC"  # noqa: S608 - constant
     for (runs_json,) in connection.execute(query, (position,)) if numbers else ():
         if found.keys() == numbers:
             break
         try:
-            runs = decode_runs(runs_json)
-        except (msgspec.DecodeError, TypeError):
+            runs = decode_runs(runs_json or b"")
+        except msgspec.DecodeError:
             continue
         for run in reversed(runs):
             if run.stream_id in numbers:

@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from huskies.gateway.store.blocks import Run, decode_runs
+from huskies.gateway.store.log_store import typed
 from huskies.gateway.store.streams import Streams
 
 # At a time: a commit that has this to do as well takes a few milliseconds longer.
@@ -20,6 +21,7 @@ STEP_BLOCKS: Final = 64
 _SPARE_PAGES: Final = 2_048
 _SHRINK_PAGES: Final = 256
 _DAY_MS: Final = 24 * 3_600_000
+_RUNS: Final = f"ifnull({typed('runs', 'blob')}, x'')"
 
 
 class Rules(msgspec.Struct, frozen=True):
@@ -49,7 +51,7 @@ def used_bytes(connection: sqlite3.Connection) -> int:
 
 def is_due(connection: sqlite3.Connection, rules: Rules, now_ms: int) -> bool:
     """Whether the oldest block is to be dropped."""
-    rows = connection.execute("SELECT runs FROM blocks ORDER BY position LIMIT 2").fetchall()
+    rows = connection.execute(f"SELECT {_RUNS} FROM blocks ORDER BY position LIMIT 2").fetchall()  # noqa: S608 - constant
     excess = 0 if rules.size is None else used_bytes(connection) - rules.size
     return len(rows) > 1 and (excess > 0 or _are_older(_runs(rows[0][0]), rules, now_ms))
 
@@ -62,7 +64,8 @@ def drop(
     The newest block stays. Part of the caller's transaction.
     """
     rows = connection.execute(
-        "SELECT position, runs, length(events) FROM blocks ORDER BY position LIMIT ?", (STEP_BLOCKS + 1,)
+        f"SELECT position, {_RUNS}, ifnull(length(events), 0) FROM blocks ORDER BY position LIMIT ?",  # noqa: S608 - constant
+        (STEP_BLOCKS + 1,),
     ).fetchall()
     excess = 0 if rules.size is None else used_bytes(connection) - rules.size
     last, taken, size = 0, 0, 0
@@ -80,7 +83,9 @@ def drop(
         return None
     connection.execute("DELETE FROM blocks WHERE position <= ?", (last,))
     for run in _newest(runs):
-        streams.drop(connection, run)
+        # A damaged block may name sequences that are not there.
+        if 0 < run.stream_id < len(streams.rows):
+            streams.drop(connection, run)
     _note(connection, now_ms, last, taken, size)
     return Dropped(last, taken, runs, len(rows) > STEP_BLOCKS and last == rows[-1][0] - 1)
 

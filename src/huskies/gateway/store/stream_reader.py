@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections import deque
 from collections.abc import Iterator, Sequence
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from huskies.errors import StoreError
 from huskies.events.model import RelayedEvent
@@ -26,6 +26,14 @@ class Lookup(Protocol):
 
     def run_positions(self, stream_id: int, first_seq: int, last_seq: int) -> tuple[list[int], int]:
         """Positions of blocks that may hold these, and the position up to which that is the whole truth."""
+
+
+class HeldRun(NamedTuple):
+    """Consecutive events of a sequence, and when the first gateway received them."""
+
+    first_seq: int
+    received_ms: int
+    events: list[RelayedEvent]
 
 
 class StreamReader:
@@ -61,15 +69,25 @@ class StreamReader:
         What stands where the log is damaged is left out.
         """
         held: dict[int, RelayedEvent] = {}
+        for run in self.runs(origin, first_seq, last_seq):
+            held.update(enumerate(run.events, run.first_seq))
+        return held
+
+    def runs(self, origin: Origin, first_seq: int, last_seq: int) -> list[HeldRun]:
+        """The same, in whole runs: some of it may lie outside, or come twice."""
+        found: list[HeldRun] = []
         for stream, first, last in self._streams.parts(origin, first_seq, last_seq):
             wanted = self._readable(origin, first, last)
+            held: set[int] = set()
             for block, run, start in self._runs(stream, first, last):
-                if held.keys() >= wanted:
+                if held >= wanted:
                     break
-                held.update(enumerate(block.events()[start : start + run.shown(stream)], run.first_seq))
-            if missing := (wanted & self._readable(origin, first, last)) - held.keys():
+                events = block.events()[start : start + run.shown(stream)]
+                held.update(range(run.first_seq, run.first_seq + len(events)))
+                found.append(HeldRun(run.first_seq, run.received_ms, events))
+            if missing := (wanted & self._readable(origin, first, last)) - held:
                 raise StoreError(f"the log ought to hold seq {min(missing)} of sled {origin[0]} and does not")
-        return held
+        return found
 
     def digest(self, origin: Origin, seq: int) -> int | None:
         """The digest of a sequence up to `seq`; None where the log does not hold, or not retain, that."""

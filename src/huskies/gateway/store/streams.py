@@ -31,6 +31,8 @@ class Streams:
         self.rows = rows
         # Counts what is said of sequences beyond their events, so that others are told of it.
         self.news = 0
+        # Counts what was dropped of sequences.
+        self.drops = 0
         self._numbers: dict[Origin, list[Stream]] = {}
         self._projects: dict[str, str] = {}
         for stream in rows:
@@ -144,6 +146,7 @@ class Streams:
         if seq <= max(stream.dropped_seq, stream.base_seq):
             return
         stream.dropped_seq, stream.dropped_digest = seq, digest
+        self.drops += 1
         stream_rows.write(connection, stream)
 
     def _go_on(

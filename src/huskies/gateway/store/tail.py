@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from huskies.errors import CorruptLogError, StoreError
-from huskies.gateway.store import log_store, stream_rows
+from huskies.gateway.store import stream_rows
 from huskies.gateway.store.block_rows import blocks_after
 from huskies.gateway.store.blocks import Block, Run, Stream
 from huskies.gateway.store.damage import Damage, DamagedRange, load, plausible_runs
+from huskies.gateway.store.neighbours import last_block
 from huskies.gateway.store.recovery import recover
 from huskies.gateway.store.stream_rows import RowProblem
 from huskies.storage.wal import find_damage, wal_path
@@ -103,8 +104,9 @@ def read_tail(connection: sqlite3.Connection, damage: Damage, path: Path) -> Tai
             tail.go_on(connection, block)
         else:
             tail.advance([run for run in block.runs if run.stream_id in unknown])
-    refuse_damaged([problem for problem in rows.problems if problem.number not in tail.advanced], path)
-    position, chain = log_store.last_block(connection)
+    unmoved = [problem for problem in rows.problems if problem.number not in tail.advanced]
+    refuse_damaged([problem for problem in unmoved if not tail.begin(problem.number, damage)], path)
+    position, chain = last_block(connection)
     if tail.doubtful:
         raise CorruptLogError(min(tail.doubtful), f"which events it held cannot be told any more; {_ADVICE}")
     if position < since:
@@ -187,6 +189,19 @@ class _Walk:
             stream.last_seq, stream.digest = run.last_seq, run.digest
             self.advanced[stream.id] = stream
         return skipped
+
+    def begin(self, number: int, damage: Damage) -> bool:
+        """Where nothing is retained of a stream its head is its beginning; whether that is beyond doubt."""
+        stream = self._streams[number]
+        if stream is None:
+            return False
+        seq, digest = stream.beginning
+        # What was damaged when it was dropped is beyond the beginning, and nothing else is left to say it.
+        if stream.cut_seq is not None or damage.hidden(stream.origin, seq + 1, seq + 1):
+            return False
+        stream.last_seq, stream.digest = seq, digest
+        self.advanced[number] = stream
+        return True
 
     def _settle(self, events: int) -> None:
         """What later runs leave out stood in the damaged blocks before them: no doubt about so many."""

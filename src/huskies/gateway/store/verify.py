@@ -12,7 +12,8 @@ import msgspec
 from huskies.gateway.store import log_store, stream_rows
 from huskies.gateway.store.block_rows import blocks_after
 from huskies.gateway.store.blocks import Block, Run, Stream, extend_digest, split_runs
-from huskies.gateway.store.damage import find_missing
+from huskies.gateway.store.damage import find_missing, kept
+from huskies.gateway.store.neighbours import last_block
 from huskies.gateway.store.streams import MissingRange
 
 # A read that takes longer than this many blocks would keep the log's WAL from being reused.
@@ -109,7 +110,7 @@ class LogCheck:
         try:
             rows, heads = stream_rows.read(connection), stream_rows.heads(connection)
             verdict.first_position = log_store.first_position(connection)
-            verdict.last_position = log_store.last_block(connection)[0]
+            verdict.last_position = last_block(connection)[0]
             self._missing = _known_missing(connection)
         finally:
             connection.execute("COMMIT")
@@ -218,8 +219,7 @@ class LogCheck:
 def _known_missing(connection: sqlite3.Connection) -> list[MissingRange]:
     """What the gateway itself found missing, also in damaged blocks that were dropped since."""
     known = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'damaged'").fetchone()
-    rows = connection.execute("SELECT missing FROM damaged").fetchall() if known else []
-    return [missing for (data,) in rows for missing in msgspec.json.decode(data, type=list[MissingRange])]
+    return [missing for found in kept(connection) for missing in found.missing] if known else []
 
 
 def _of_row(found: stream_rows.RowProblem, position: int) -> Problem:

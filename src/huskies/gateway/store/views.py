@@ -21,6 +21,7 @@ from huskies.gateway.store.blocks import Block
 from huskies.gateway.store.history import History
 from huskies.gateway.store.index import FILE_NAME, Index, IndexRows, rows_of
 from huskies.gateway.store.log import Log
+from huskies.gateway.store.refold import refold_cut
 from huskies.protocol.peer_wire import BoardStory
 
 _log = logging.getLogger("huskies.views")
@@ -78,6 +79,7 @@ async def restore(index: Index, history: History, log: Log) -> Fleet:
         for block in await history.blocks_after(position - 1, 1):
             if block.position == position and block.damage is None:
                 take_repaired(index, fleet, block, log)
+    await refold_cut(fleet, log)
     return fleet
 
 
