@@ -6,6 +6,13 @@ import os
 from collections.abc import Generator
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# The same examples in every run; how long one takes on a busy machine decides nothing.
+settings.register_profile(
+    "huskies", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("huskies")
 
 
 @pytest.hookimpl(wrapper=True)

@@ -237,11 +237,13 @@ class Gateway:
         self.feed.publish(blocks, streams)
 
     def _failed(self, error: StoreError) -> None:
+        # Whatever else finds the same out says it no second time.
+        if self._ended is None or self._ended.done():
+            return
         # Nothing more is acknowledged: the sleds keep everything until a gateway can.
         _log.critical("the log cannot be written: %s", error)
         self.ready = False
-        if self._ended is not None and not self._ended.done():
-            self._ended.set_exception(error)
+        self._ended.set_exception(error)
 
     async def _refold(self, origin: Origin) -> None:
         async with self._refolding:
@@ -266,8 +268,12 @@ class Gateway:
         if task.cancelled() or task.exception() is None:
             return
         problem = task.exception()
+        if isinstance(problem, StoreError):
+            # The store's, of which it asked something: said in one line.
+            self._failed(problem)
+            return
         _log.critical("a part of the gateway failed", exc_info=problem)
-        self._failed(problem if isinstance(problem, StoreError) else StoreError(str(problem)))
+        self._failed(StoreError(str(problem)))
 
 
 def now_ms() -> int:
