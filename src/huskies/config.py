@@ -81,12 +81,27 @@ class PeersEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return f"PeersEntry(urls={self.urls!r}, gateways={self.gateways!r})"
 
 
+class AccessEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`[access]`: how people and programs reach the gateway beside its own tokens.
+
+    `trusted_proxies`: addresses or networks whose `X-Forwarded-*` is believed, and whose `user_header`, if
+    one is set, names who was authenticated there; those users have `user_scopes`. `origins`, where there are
+    any: the only origins, such as `https://huskies.example`, whose pages may use it.
+    """
+
+    trusted_proxies: tuple[str, ...] = ()
+    user_header: str | None = None
+    user_scopes: tuple[str, ...] = ("read",)
+    origins: tuple[str, ...] = ()
+
+
 class ProjectsFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The gateway's `projects.toml` (SPEC 4): what is known of projects, and their sled tokens, by name."""
 
     projects: dict[str, ProjectEntry] = {}
     sled_tokens: dict[str, str] = {}
     peers: PeersEntry = PeersEntry()
+    access: AccessEntry = AccessEntry()
 
     def __repr__(self) -> str:
         # The tokens are secrets, and a repr ends up in logs.
@@ -114,7 +129,8 @@ class ProjectFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True):
     """What a gateway is started with; port 0 takes any free one.
 
-    `retain_ms`, `retain_bytes`: how old and how large the log may become; None: without end.
+    `retain_ms`, `retain_bytes`: how old and how large the log may become; None: without end. `tls_cert` and
+    `tls_key`, which go together, make it serve TLS; `tls_ca`: whom it trusts (None: the system).
     """
 
     host: str = DEFAULT_HOST
@@ -124,6 +140,9 @@ class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True):
     retain_bytes: int | None = None
     peers: tuple[str, ...] = ()
     peer_token: str | None = None
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+    tls_ca: Path | None = None
 
     def __repr__(self) -> str:
         # The token is a secret, and a repr ends up in logs.
@@ -147,6 +166,7 @@ class SledSettings(msgspec.Struct, frozen=True, kw_only=True):
     relay_rate_limits: bool = False
     keep_acked_ms: int = KEEP_ACKED_MS
     keep_until_held_by: int = 1
+    tls_ca: Path | None = None
 
     @property
     def gateway_urls(self) -> tuple[str, ...]:
@@ -218,6 +238,7 @@ def sled_config(
     name: str | None = None,
     gateway_url: str | Sequence[str] | None = None,
     keep_acked: str | None = None,
+    tls_ca: Path | None = None,
     host: str | None = None,
     port: int | None = None,
 ) -> SledSettings:
@@ -243,6 +264,7 @@ def sled_config(
         relay_rate_limits=file.relay_rate_limits,
         keep_acked_ms=KEEP_ACKED_MS if kept is None else _duration(kept, "--keep-acked"),
         keep_until_held_by=file.keep_until_held_by,
+        tls_ca=tls_ca,
     )
 
 

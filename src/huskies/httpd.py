@@ -8,6 +8,7 @@ import ipaddress
 import logging
 import os
 import socket
+import ssl
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeAlias
 from urllib.parse import urlsplit
@@ -36,8 +37,8 @@ def error_response(status: int, problem: str) -> web.Response:
     return json_response({"error": problem}, status)
 
 
-def is_foreign(request: web.Request) -> bool:
-    """Whether a page of another origin caused this request.
+def is_foreign(request: web.Request, host: str | None = None) -> bool:
+    """Whether a page of another origin caused this request; `host`: what a trusted proxy was reached under.
 
     A browser names the page's origin in `Origin`; programs send none. An origin is ours where its host and
     port are those that the request was sent to; and where only this machine can reach us, its host is this
@@ -47,13 +48,15 @@ def is_foreign(request: web.Request) -> bool:
     if origin is None:
         return False
     try:
-        parts, own = urlsplit(origin), urlsplit(f"//{request.host}")
+        parts, own = urlsplit(origin), urlsplit(f"//{host or request.host}")
         default = _DEFAULT_PORTS.get(parts.scheme)
         same = (parts.hostname, parts.port or default) == (own.hostname, own.port or default)
     except ValueError:
         return True
     if not same or parts.hostname is None:
         return True
+    if host is not None:
+        return False
     local = None if request.transport is None else request.transport.get_extra_info("sockname")
     return local is not None and is_loopback(str(local[0])) and not is_loopback(parts.hostname)
 
@@ -96,7 +99,9 @@ async def errors_as_json(request: web.Request, handler: Handler) -> web.StreamRe
         return error_response(500, "internal error; the server's log says more")
 
 
-async def serve(app: web.Application, host: str, port: int) -> tuple[web.AppRunner, str]:
+async def serve(
+    app: web.Application, host: str, port: int, tls: ssl.SSLContext | None = None
+) -> tuple[web.AppRunner, str]:
     """Start serving; returns what to clean up, and the base URL (port 0: of any free port).
 
     Raises `ConfigError` where the address cannot be listened on.
@@ -105,13 +110,14 @@ async def serve(app: web.Application, host: str, port: int) -> tuple[web.AppRunn
     await runner.setup()
     try:
         reuse = True if os.name == "posix" else None
-        await web.TCPSite(runner, host, port, backlog=_BACKLOG, reuse_address=reuse).start()
+        await web.TCPSite(runner, host, port, backlog=_BACKLOG, reuse_address=reuse, ssl_context=tls).start()
     except (OSError, OverflowError) as error:
         await runner.cleanup()
         where = f"--host {host}" if isinstance(error, socket.gaierror) else f"--port {port}"
         raise ConfigError(where, _bind_problem(host, port, error)) from None
     bound = runner.addresses[0][1]
-    return runner, f"http://{f'[{host}]' if ':' in host else host}:{bound}"
+    scheme = "http" if tls is None else "https"
+    return runner, f"{scheme}://{f'[{host}]' if ':' in host else host}:{bound}"
 
 
 def _bind_problem(host: str, port: int, error: OSError | OverflowError) -> str:

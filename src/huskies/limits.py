@@ -52,6 +52,18 @@ JOIN_TOKEN_LIFETIME: Final = 60.0
 # Each outstanding token costs about 200 bytes; ten thousand sleds returning at once need one each.
 JOIN_TOKENS_MAX: Final = 50_000
 
+# --- who may what ----------------------------------------------------------------------------------
+# Secrets that were tried and are none, from one address; further ones are refused without a word in log and
+# audit. Guessing 256 bits is hopeless: this keeps short what it leaves behind. A good one is always let in.
+FAILED_LOGINS_MAX: Final = 20
+FAILED_LOGINS_WITHIN: Final = 60.0
+# How long a failed login waits for its answer.
+FAILED_LOGIN_DELAY: Final = 1.0
+LOGIN_LIFETIME_MS: Final = 7 * 24 * 3_600_000
+INVITE_LIFETIME_MS: Final = 3_600_000
+# What revoking ends is ended within so long.
+ACCESS_POLL: Final = 1.0
+
 # --- the log ---------------------------------------------------------------------------------------
 # One row of the log. Small enough that reading one event decodes little, large enough that a row's
 # overhead vanishes.

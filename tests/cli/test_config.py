@@ -266,7 +266,7 @@ def test_a_missing_file_is_empty(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("[project.a]", "project: unknown key; expected one of projects, sled_tokens, peers"),
+        ("[project.a]", "project: unknown key; expected one of projects, sled_tokens, peers, access"),
         ("[peers]\nurl = 'x'", "peers.url: unknown key; expected one of urls, token, gateways"),
         ("projects = 3", "projects: expected a table, got a whole number"),
         ("projects = { a = 3 }", "projects.a: expected a table, got a whole number"),

@@ -202,7 +202,7 @@ def test_the_data_directory_is_where_the_platform_has_it(
     monkeypatch.delenv("XDG_DATA_HOME", raising=False)
     places = {"darwin": "Library/Application Support/huskies", "win32": "huskies"}
     assert huskies("token", "make", "web-shop").status == 0
-    assert (tmp_path / places.get(sys.platform, ".local/share/huskies") / "projects.toml").is_file()
+    assert (tmp_path / places.get(sys.platform, ".local/share/huskies") / "access.db").is_file()
 
 
 @pytest.mark.skipif(sys.platform in {"darwin", "win32"}, reason="the variable is of the XDG base directories")
@@ -211,7 +211,7 @@ def test_the_data_directory_follows_xdg(
 ) -> None:
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "share"))
     assert huskies("token", "make", "web-shop").status == 0
-    assert (tmp_path / "share" / "huskies" / "projects.toml").is_file()
+    assert (tmp_path / "share" / "huskies" / "access.db").is_file()
 
 
 Launch = Callable[..., Any]

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from huskies.cli.up import sled_configs
-from huskies.config import ProjectsFile
 from huskies.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -116,14 +115,17 @@ def test_up_ends_when_a_project_has_a_sled_already(start: Start, project: Path, 
     assert sled.end().status == 0
 
 
-def test_names_that_collide_get_a_suffix_and_this_gateways_tokens(tmp_path: Path) -> None:
+def test_names_that_collide_get_a_suffix_and_no_token_of_another_gateway(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HUSKIES_SLED_TOKEN", "for another gateway")
     for place in ("a", "b", "c"):
         (tmp_path / place / "shop").mkdir(parents=True)
     directories = [tmp_path / place / "shop" for place in ("a", "b", "c")]
-    configs = sled_configs(directories, ProjectsFile(sled_tokens={"shop-2": "secret"}))
+    configs = sled_configs(directories)
     assert [(config.name, config.sled_token) for config in configs] == [
         ("shop", None),
-        ("shop-2", "secret"),
+        ("shop-2", None),
         ("shop-3", None),
     ]
     assert {(config.host, config.port) for config in configs} == {("127.0.0.1", 0)}
@@ -133,7 +135,7 @@ def test_a_project_that_is_a_link_to_another_is_the_same(tmp_path: Path) -> None
     (tmp_path / "shop").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "shop")
     with pytest.raises(ConfigError, match="link: expected each project once"):
-        sled_configs([tmp_path / "shop", tmp_path / "link"], ProjectsFile())
+        sled_configs([tmp_path / "shop", tmp_path / "link"])
 
 
 # --- sled ------------------------------------------------------------------------------------------

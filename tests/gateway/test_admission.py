@@ -7,13 +7,51 @@ import pytest
 from huskies import limits
 from huskies.config import ProjectEntry, ProjectsFile
 from huskies.errors import ConfigError
+from huskies.gateway.access.guard import Caller
+from huskies.gateway.access.pushing import PushPolicy
+from huskies.gateway.access.scopes import parse
 from huskies.gateway.admission import Admission, RefusedError
 
 SHOP_TOKEN, BLOG_TOKEN = "secret-of-shop", "secret-of-blog"
-POLICY = ProjectsFile(
+
+
+class Granted:
+    """What tokens and enrolments beside projects.toml say."""
+
+    def __init__(self, tokens: dict[str, Caller] | None = None, enrolled: str = "") -> None:
+        self.tokens = tokens or {}
+        self.enrolled = enrolled
+        self.revoked: set[str] = set()
+
+    def by_token(self, secret: str) -> Caller | None:
+        return self.tokens.get(secret)
+
+    def is_valid(self, token_id: str) -> bool:
+        return token_id not in self.revoked
+
+    def takes_tokens(self, project: str) -> bool:
+        return any(project in caller.scopes.pushes for caller in self.tokens.values())
+
+    def is_enrolled(self, project: str) -> bool:
+        return project == self.enrolled
+
+    @property
+    def lets_anyone_in(self) -> bool:
+        return bool(self.tokens or self.enrolled)
+
+
+NOTHING = Granted()
+
+
+def says(file: ProjectsFile, granted: Granted = NOTHING) -> PushPolicy:
+    return PushPolicy(file, granted)
+
+
+FILE = ProjectsFile(
     projects={"web": ProjectEntry(open=True), "listed": ProjectEntry(url="http://x")},
     sled_tokens={"shop": SHOP_TOKEN, "blog": BLOG_TOKEN},
 )
+POLICY = says(FILE)
 
 
 def status(
@@ -21,13 +59,14 @@ def status(
     sled_token: str | None,
     *,
     loopback: bool = True,
-    later: ProjectsFile = POLICY,
+    first: PushPolicy = POLICY,
+    later: PushPolicy = POLICY,
     at: float = 1,
 ) -> int:
     """What a sled gets: 101 for the upgrade, else the refusal's status."""
     admission = Admission(loopback=loopback)
     try:
-        admission.issue(POLICY, sled_token, "join", 0)
+        admission.issue(first, sled_token, "join", 0)
         admission.redeem(later, "join", project, at)
     except RefusedError as error:
         return error.status
@@ -85,21 +124,21 @@ def test_no_token_and_an_unknown_one_are_401(secret: str | None) -> None:
 
 
 def test_a_revoked_sled_token_takes_its_join_tokens_with_it() -> None:
-    revoked = ProjectsFile(sled_tokens={"blog": BLOG_TOKEN})
+    revoked = says(ProjectsFile(sled_tokens={"blog": BLOG_TOKEN}))
     assert status("shop", SHOP_TOKEN, later=revoked) == 403
 
 
 def test_a_rotated_sled_token_takes_its_join_tokens_with_it() -> None:
-    rotated = ProjectsFile(sled_tokens={"shop": "secret-anew", "blog": BLOG_TOKEN})
+    rotated = says(ProjectsFile(sled_tokens={"shop": "secret-anew", "blog": BLOG_TOKEN}))
     assert status("shop", SHOP_TOKEN, later=rotated) == 403
 
 
 def test_a_project_that_got_a_sled_token_meanwhile_admits_no_unbound_token() -> None:
-    assert status("web", None, later=ProjectsFile(sled_tokens={"web": "secret-of-web"})) == 403
+    assert status("web", None, later=says(ProjectsFile(sled_tokens={"web": "secret-of-web"}))) == 403
 
 
 def test_a_project_that_is_no_longer_open_admits_no_one_from_elsewhere() -> None:
-    closed = ProjectsFile(projects={"web": ProjectEntry()}, sled_tokens=POLICY.sled_tokens)
+    closed = says(ProjectsFile(projects={"web": ProjectEntry()}, sled_tokens=FILE.sled_tokens))
     assert status("web", None, loopback=False, later=closed) == 403
 
 
@@ -148,10 +187,10 @@ def test_a_gateway_that_could_admit_no_one_does_not_start(
 ) -> None:
     admission = Admission(loopback=loopback)
     if starts:
-        admission.check_start(policy, "10.0.0.1")
+        admission.check_start(says(policy), "10.0.0.1")
         return
     with pytest.raises(ConfigError, match=r"--host 10\.0\.0\.1: .* needs a sled token or an open project"):
-        admission.check_start(policy, "10.0.0.1")
+        admission.check_start(says(policy), "10.0.0.1")
 
 
 @pytest.mark.parametrize("shown", [BLOG_TOKEN, "made-up", None])
@@ -162,3 +201,61 @@ def test_a_refusal_names_no_secret(shown: str | None) -> None:
         admission.redeem(POLICY, "join-secret", "shop", 0)
     for secret in (SHOP_TOKEN, BLOG_TOKEN, "made-up", "join-secret"):
         assert secret not in str(caught.value)
+
+
+# --- tokens made beside projects.toml, and enrolled sleds --------------------------------------------
+
+
+def granted(*scopes: str) -> Granted:
+    return Granted({"husky_ci": Caller("ci (t1)", parse(scopes), "t1")})
+
+
+@pytest.mark.parametrize(
+    ("scopes", "project", "expected"),
+    [
+        (["push:a"], "a", 101),
+        (["push:a", "push:b"], "b", 101),
+        (["push:a"], "b", 403),
+        (["read", "peer"], "a", 403),
+        (["admin"], "a", 403),
+    ],
+)
+def test_a_token_lets_push_for_the_projects_of_its_scopes(
+    scopes: list[str], project: str, expected: int
+) -> None:
+    policy = says(ProjectsFile(), granted(*scopes))
+    assert status(project, "husky_ci", loopback=False, first=policy, later=policy) == expected
+
+
+def test_a_token_that_is_revoked_takes_its_join_tokens_with_it() -> None:
+    tokens = granted("push:a")
+    admission, policy = Admission(loopback=True), says(ProjectsFile(), tokens)
+    admission.issue(policy, "husky_ci", "join", 0)
+    tokens.revoked.add("t1")
+    with pytest.raises(RefusedError, match="the sled token of project a was revoked or has changed"):
+        admission.redeem(policy, "join", "a", 1)
+
+
+def test_a_project_with_a_token_takes_nobody_without() -> None:
+    admission, policy = Admission(loopback=True), says(ProjectsFile(), granted("push:a"))
+    admission.issue(policy, None, "join", 0)
+    with pytest.raises(RefusedError, match="project a needs its sled token"):
+        admission.redeem(policy, "join", "a", 1)
+
+
+def test_sleds_of_a_project_that_enrols_them_need_no_token() -> None:
+    admission, policy = Admission(loopback=False), says(ProjectsFile(), Granted(enrolled="a"))
+    admission.issue(policy, None, "join", 0)
+    assert admission.redeem(policy, "join", "a", 1) is None
+    admission.issue(policy, None, "join", 0)
+    with pytest.raises(RefusedError, match="neither open"):
+        admission.redeem(policy, "join", "b", 1)
+
+
+def test_a_sled_token_of_the_file_that_changes_is_another() -> None:
+    shown = POLICY.credential(SHOP_TOKEN)
+    assert shown is not None
+    assert POLICY.holds(shown, "shop")
+    assert SHOP_TOKEN not in shown.name
+    assert not says(ProjectsFile(sled_tokens={"shop": "another"})).holds(shown, "shop")
+    assert not says(ProjectsFile()).holds(shown, "shop")

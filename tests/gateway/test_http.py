@@ -409,7 +409,8 @@ async def test_the_openapi_document_names_every_endpoint(gateway: Gateway, http:
     assert document["openapi"].startswith("3.1.")
     assert set(document["paths"]) == {
         "/", "/gateway/events", "/gateway/events/push", "/gateway/projects", "/gateway/tokens", "/healthz",
-        "/gateway/digests", "/gateway/peers", "/metrics", "/openapi.json", "/readyz",
+        "/gateway/digests", "/gateway/peers", "/gateway/sleds", "/login", "/logout", "/metrics",
+        "/openapi.json", "/readyz",
     }  # fmt: skip
     names = [operation["operationId"] for item in document["paths"].values() for operation in item.values()]
     assert len(names) == len(set(names))
@@ -441,6 +442,8 @@ async def test_every_answer_is_as_the_openapi_document_says(start_gateway: Start
         ("/gateway/projects", "get", 200, {}, {}),
         ("/gateway/digests", "get", 200, {}, {}),
         ("/gateway/digests", "get", 422, {}, {"seq": "1"}),
+        ("/gateway/sleds", "post", 422, {}, {}),
+        ("/logout", "post", 403, foreign, {}),
         ("/healthz", "get", 200, {}, {}),
         ("/readyz", "get", 200, {}, {}),
     ]

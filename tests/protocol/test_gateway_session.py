@@ -16,8 +16,10 @@ from huskies.protocol.gateway import Elsewhere, GatewaySession
 
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
 SLED_ID = KEY.public_key().public_bytes_raw().hex()
-GATEWAY_ID = "ab" * 32
+GATEWAY_KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(1, 33)))
+GATEWAY_ID = GATEWAY_KEY.public_key().public_bytes_raw().hex()
 EPOCH = "0123456789abcdef"
+CHALLENGE_TEXT = f"huskies.relay.v2 challenge\n{GATEWAY_ID}\nfresh\nweb-shop".encode()
 EVENT = {"type": "story_blocked", "story_id": "1_bug_x", "reason": "r", "timestamp_ms": 1}
 
 
@@ -30,7 +32,9 @@ def verify(key: str, signature: bytes, text: bytes) -> bool:
 
 
 def started() -> GatewaySession:
-    return GatewaySession(project="web-shop", gateway_id=GATEWAY_ID, nonce="fresh", verify=verify, now=0)
+    return GatewaySession(
+        project="web-shop", gateway_id=GATEWAY_ID, nonce="fresh", verify=verify, sign=GATEWAY_KEY.sign, now=0
+    )
 
 
 def hello(last_seq: int = 0, /, **changes: Any) -> bytes:
@@ -70,7 +74,11 @@ def refusal(effects: Sequence[GatewayEffect]) -> tuple[dict[str, Any], int]:
 
 def test_the_gateway_speaks_first() -> None:
     [challenge] = frames(started().start())
+    signature = challenge.pop("signature")
     assert challenge == {"type": "challenge", "gateway_id": GATEWAY_ID, "nonce": "fresh"}
+    # The gateway proves that the name is its own, for this project and this connection.
+    assert verify(GATEWAY_ID, bytes.fromhex(signature), CHALLENGE_TEXT)
+    assert not verify(GATEWAY_ID, bytes.fromhex(signature), CHALLENGE_TEXT + b"x")
 
 
 def test_a_sled_is_welcomed_with_what_is_held() -> None:
@@ -146,7 +154,7 @@ def test_a_log_that_lacks_what_its_sled_no_longer_holds_asks_the_others(
                 "type": "welcome",
                 "last_seq": 10,
                 "max_in_flight": limits.MAX_IN_FLIGHT,
-                "asked": ["ab" * 32, "cd" * 32],
+                "asked": sorted([GATEWAY_ID, "cd" * 32]),
             },
         ),
         # Meanwhile it came.

@@ -26,7 +26,8 @@ from huskies.protocol.effects import (
     SledEffect,
     TakeSnapshot,
 )
-from huskies.protocol.sled import OutboxView, SledSession, Want
+from huskies.protocol.sled import OutboxView, Pinned, SledSession, Want
+from huskies.signing import is_signed
 
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
 SLED_ID = KEY.public_key().public_bytes_raw().hex()
@@ -728,3 +729,47 @@ def test_who_wants_one_copy_hears_of_none() -> None:
     session = opened(view(5))
     pump(session)
     assert held(session, 3, 3) == [Acked(3)]
+
+
+# --- the gateway that the sled was enrolled with -----------------------------------------------------
+
+GATEWAY_KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(1, 33)))
+PINNED_ID = GATEWAY_KEY.public_key().public_bytes_raw().hex()
+
+
+def challenge_of(
+    gateway_id: str, *, project: str = "web-shop", nonce: str = "fresh", signed: bool = True
+) -> bytes:
+    text = wire.challenge_text(gateway_id=gateway_id, nonce=nonce, project=project)
+    signature = GATEWAY_KEY.sign(text).hex() if signed else None
+    return wire.encode(wire.Challenge(gateway_id=gateway_id, nonce="fresh", signature=signature))
+
+
+def pinned_to(gateway_id: str) -> SledSession:
+    return SledSession(view(), KEY.sign, now=0, pinned=Pinned(gateway_id, is_signed))
+
+
+def test_the_gateway_that_was_pinned_is_greeted() -> None:
+    [hello] = pinned_to(PINNED_ID).receive(challenge_of(PINNED_ID), 0)
+    assert isinstance(hello, Send)
+
+
+@pytest.mark.parametrize(
+    ("challenge", "why"),
+    [
+        # A hostile gateway passes on the challenge of another one: the sled dialed the hostile one.
+        (challenge_of("cd" * 32), "this is another gateway (cdcdcdcdcdcdcdcd) than the one"),
+        (challenge_of(PINNED_ID, signed=False), "the gateway does not prove that it is the one"),
+        (challenge_of(PINNED_ID, nonce="another"), "the gateway does not prove that it is the one"),
+        (challenge_of(PINNED_ID, project="blog"), "the gateway does not prove that it is the one"),
+    ],
+)
+def test_nobody_else_is(challenge: bytes, why: str) -> None:
+    [end] = pinned_to(PINNED_ID).receive(challenge, 0)
+    assert isinstance(end, End)
+    assert why in end.reason
+
+
+def test_where_nothing_is_pinned_any_gateway_is_greeted() -> None:
+    [hello] = started(view()).receive(challenge_of("cd" * 32, signed=False), 0)
+    assert isinstance(hello, Send)

@@ -187,7 +187,12 @@ class World:
             self.cut(sled.link)
         key = sled.outbox.sled_id
         gateway_core = GatewaySession(
-            project=PROJECT, gateway_id=GATEWAY_ID, nonce=self._hex(), verify=fake_verify, now=self.now
+            project=PROJECT,
+            gateway_id=GATEWAY_ID,
+            nonce=self._hex(),
+            verify=fake_verify,
+            sign=lambda text: fake_sign(GATEWAY_ID, text),
+            now=self.now,
         )
         sled_core = SledSession(sled.outbox.view(), lambda text: fake_sign(key, text), self.now)
         link = Link(sled, sled_core, gateway_core)

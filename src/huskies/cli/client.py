@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Final
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import SplitResult, urlencode, urlsplit
 
 from huskies.errors import EXIT_USAGE, GatewayUnreachableError, HuskiesError
 
+# Has no flag: the arguments of a process are there for every user of the machine to read.
+TOKEN_VARIABLE: Final = "HUSKIES_TOKEN"  # noqa: S105 - a variable's name
+CA_VARIABLE: Final = "HUSKIES_TLS_CA"
 _NEXT: Final = "start one with `huskies up` or `huskies gateway`, or name another with --gateway-url"
 # How much of an answer that is no JSON is worth showing.
 _SHOWN: Final = 200
@@ -19,7 +24,8 @@ class GatewayRefusedError(HuskiesError):
     """The gateway at `url` answered with another HTTP status than 200."""
 
     def __init__(self, url: str, status: int, problem: str) -> None:
-        super().__init__(f"the gateway at {url} answered {status}: {problem}")
+        advice = f"; set {TOKEN_VARIABLE} to yours" if status == http.client.UNAUTHORIZED else ""
+        super().__init__(f"the gateway at {url} answered {status}: {problem}{advice}")
         self.url = url
         self.status = status
         if status == http.client.UNPROCESSABLE_ENTITY:
@@ -40,12 +46,13 @@ def get(
     Raises `GatewayUnreachableError` and `GatewayRefusedError`.
     """
     parts = urlsplit(base_url)
-    kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
     target = f"{parts.path.rstrip('/')}{path}{'?' if query else ''}{urlencode(query or {})}"
     try:
-        connection = kind(parts.hostname or "", parts.port, timeout=timeout)
+        connection = _connection(parts, timeout)
+        token = os.environ.get(TOKEN_VARIABLE, "").strip()
+        shown = {"Authorization": f"Bearer {token}"} if token else {}
         # With `close`, the answer alone owns the socket, and ends it when it is read or dropped.
-        connection.request("GET", target, headers={"Connection": "close", **(headers or {})})
+        connection.request("GET", target, headers={"Connection": "close", **shown, **(headers or {})})
         response = connection.getresponse()
         if response.status == http.client.OK:
             return response
@@ -53,6 +60,17 @@ def get(
     except (OSError, http.client.HTTPException, UnicodeError) as error:
         raise GatewayUnreachableError(base_url, f"{reason(error)}; {_NEXT}") from None
     raise GatewayRefusedError(base_url, response.status, _problem_in(body, response.reason))
+
+
+def _connection(parts: SplitResult, timeout: float) -> http.client.HTTPConnection:
+    host = parts.hostname or ""
+    if parts.scheme != "https":
+        return http.client.HTTPConnection(host, parts.port, timeout=timeout)
+    from huskies.tls import client_context
+
+    ca = os.environ.get(CA_VARIABLE)
+    context = client_context(Path(ca) if ca else None)
+    return http.client.HTTPSConnection(host, parts.port, timeout=timeout, context=context)
 
 
 def read_all(response: http.client.HTTPResponse, base_url: str) -> bytes:

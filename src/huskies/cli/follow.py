@@ -22,6 +22,8 @@ _SILENCE_LIMIT: Final = 3 * STREAM_ID_INTERVAL
 # Someone is looking: they should not wait a minute after the gateway is back.
 _LONGEST_PAUSE: Final = 10.0
 _READ_BYTES: Final = 64 << 10
+# Whoever is refused so is so again, until someone does something about it.
+_NEVER: Final = (http.client.UNAUTHORIZED, http.client.FORBIDDEN)
 
 
 class Sink(Protocol):
@@ -77,6 +79,10 @@ class Follower:
             time.sleep(min(backoff.next_delay(random.random()), _LONGEST_PAUSE))  # noqa: S311 - spreads load
             try:
                 response = self._connect()
+            except client.GatewayRefusedError as error:
+                if error.status in _NEVER:
+                    raise
+                continue
             except HuskiesError:
                 continue
             backoff.succeeded()

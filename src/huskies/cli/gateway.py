@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from huskies.cli.options import (
+    DIRECTORY,
     PORT,
     data_dir_option,
     examples,
@@ -16,6 +17,7 @@ from huskies.cli.options import (
     log_options,
     retain_options,
     setting,
+    tls_ca_option,
 )
 
 if TYPE_CHECKING:
@@ -50,6 +52,11 @@ def _peer_urls(_ctx: click.Context, _parameter: click.Parameter, value: tuple[st
     callback=_peer_urls,
     help="Another gateway to replicate with; may be repeated.",
 )
+@setting(
+    "--tls-cert", type=DIRECTORY, help="Serve TLS with this certificate chain (PEM); read again when renewed."
+)
+@setting("--tls-key", type=DIRECTORY, help="The certificate's key (PEM).")
+@tls_ca_option
 @log_options
 def command(  # noqa: PLR0917 - click passes them by name
     host: str | None,
@@ -58,13 +65,17 @@ def command(  # noqa: PLR0917 - click passes them by name
     retain: int | None,
     retain_size: int | None,
     peers: tuple[str, ...],
+    tls_cert: Path | None,
+    tls_key: Path | None,
+    tls_ca: Path | None,
     log_level: str,
     log_json: bool,
 ) -> None:
     """Run the gateway until Ctrl-C.
 
-    On an address other than loopback a project needs a sled token (`huskies token make NAME`), or
-    `open = true` in projects.toml in the data directory.
+    On an address other than loopback a project needs a sled token (`huskies token make NAME`), an invited
+    sled (`huskies token invite NAME`), or `open = true` in projects.toml in the data directory; and whoever
+    reads needs a token that may (`huskies token create NAME --scope read`).
 
     Gateways that replicate hold the same events: each sends the others what they lack. Away from loopback
     they need one token that all of them share, in HUSKIES_PEER_TOKEN or as `token` under [peers] in
@@ -79,6 +90,7 @@ def command(  # noqa: PLR0917 - click passes them by name
         checked_host,
         peer_token,
     )
+    from huskies.errors import ConfigError
     from huskies.gateway.server import Gateway
 
     logs.set_up(level=log_level, as_json=log_json)
@@ -90,11 +102,18 @@ def command(  # noqa: PLR0917 - click passes them by name
         retain_bytes=retain_size,
         peers=peers,
         peer_token=peer_token(os.environ),
+        tls_cert=tls_cert,
+        tls_key=tls_key,
+        tls_ca=tls_ca,
     )
+    if (tls_cert is None) != (tls_key is None):
+        raise ConfigError("--tls-cert", "goes together with --tls-key; give both, or neither")
 
     async def launch(services: Services) -> None:
         gateway = Gateway(settings)
         await services.start(gateway)
         click.echo(f"gateway    {gateway.url}\ndata in    {logs.printable(str(data_dir))}")
+        if gateway.guard.is_open:
+            click.echo("read by    anyone on this machine; a token with a scope that reads changes that")
 
     runtime.run(launch)

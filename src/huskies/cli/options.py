@@ -165,6 +165,15 @@ def log_options(command: _Command) -> _Command:
     )(command)
 
 
+def tls_ca_option(command: _Command) -> _Command:
+    """`--tls-ca`, None where not given."""
+    return setting(
+        "--tls-ca",
+        type=DIRECTORY,
+        help="Trust the authorities in this file (PEM), not the system's, that gateways are who they are.",
+    )(command)
+
+
 def reader_url_option(command: _Command) -> _Command:
     """`--gateway-url` of a command that reads, as the http(s) base URL to use."""
     return setting(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,26 +13,10 @@ import tomlkit
 from filelock import FileLock
 from tomlkit.items import Table
 
-from huskies.config import PROJECT_NAME_RULE, PROJECTS_FILE, load_projects
+from huskies.config import PROJECTS_FILE, load_projects
 from huskies.errors import ConfigError, HuskiesError
-from huskies.events.names import is_project_name
 
 _TABLE: Final = "sled_tokens"
-_SECRET_BYTES: Final = 32
-
-
-def make_token(data_dir: Path, project: str, *, replace: bool) -> str:
-    """Store a new secret for the project and return it; raises `HuskiesError` where there is one already."""
-    if not is_project_name(project):
-        raise ConfigError("PROJECT", f"{PROJECT_NAME_RULE}; got {project!r}")
-    secret = secrets.token_urlsafe(_SECRET_BYTES)
-    with _sled_tokens(data_dir) as tokens:
-        if project in tokens and not replace:
-            raise HuskiesError(
-                f"{project} has a sled token already; use --replace to put a new one in its place"
-            )
-        tokens[project] = secret
-    return secret
 
 
 def check_data_dir(data_dir: Path) -> None:

@@ -21,7 +21,7 @@ from huskies.cli.options import (
 
 if TYPE_CHECKING:
     from huskies.cli.runtime import Services
-    from huskies.config import GatewaySettings, ProjectsFile, SledSettings
+    from huskies.config import GatewaySettings, SledSettings
     from huskies.sled.service import Sled
 
 
@@ -54,7 +54,7 @@ def command(  # noqa: PLR0917 - click passes them by name
     """
     from huskies import logs
     from huskies.cli import runtime
-    from huskies.config import DEFAULT_GATEWAY_PORT, GatewaySettings, load_projects
+    from huskies.config import DEFAULT_GATEWAY_PORT, GatewaySettings
 
     logs.set_up(level=log_level, as_json=log_json)
     settings = GatewaySettings(
@@ -63,7 +63,7 @@ def command(  # noqa: PLR0917 - click passes them by name
         retain_ms=retain,
         retain_bytes=retain_size,
     )
-    configs = sled_configs(project_dirs or (Path(),), load_projects(data_dir))
+    configs = sled_configs(project_dirs or (Path(),))
 
     async def launch(services: Services) -> None:
         await _launch(services, settings, configs)
@@ -71,7 +71,7 @@ def command(  # noqa: PLR0917 - click passes them by name
     runtime.run(launch)
 
 
-def sled_configs(directories: Sequence[Path], projects: ProjectsFile) -> list[SledSettings]:
+def sled_configs(directories: Sequence[Path]) -> list[SledSettings]:
     """Settings for a sled in each directory, names made distinct; raises `ConfigError`."""
     from huskies.cli.projects import prepared
     from huskies.config import sled_config
@@ -86,9 +86,9 @@ def sled_configs(directories: Sequence[Path], projects: ProjectsFile) -> list[Sl
             raise ConfigError(str(directory), "expected each project once; leave out the repetition")
         found.append(settings)
     names = distinct_names([(each.name, recorded_name(each.project_dir)) for each in found])
-    # This gateway's own file knows its secrets; what the project has may be for another gateway.
+    # What secret the project has may be for another gateway; this one gives its sleds their own.
     return [
-        msgspec.structs.replace(each, name=name, sled_token=projects.sled_tokens.get(name), host="127.0.0.1")
+        msgspec.structs.replace(each, name=name, sled_token=None, host="127.0.0.1")
         for each, name in zip(found, names, strict=True)
     ]
 
@@ -101,7 +101,8 @@ async def _launch(services: Services, settings: GatewaySettings, configs: Sequen
     await services.start(gateway)
     running: list[tuple[Sled, SledSettings]] = []
     for config in configs:
-        sled = Sled(msgspec.structs.replace(config, gateway_url=gateway.url))
+        token = gateway.own_token(config.name)
+        sled = Sled(msgspec.structs.replace(config, gateway_url=gateway.url, sled_token=token))
         await services.start(sled)
         gateway.add_project(sled.name, sled.url)
         running.append((sled, config))

@@ -1,10 +1,8 @@
-"""Who may push: join tokens, sled tokens and what projects.toml says (SPEC 4). Pure: time comes in."""
+"""Who may push: join tokens, and what lets whom ask for one (SPEC 4). Pure: time comes in."""
 
 from __future__ import annotations
 
 import hashlib
-import hmac
-from collections.abc import Mapping
 from typing import Protocol
 
 import msgspec
@@ -13,24 +11,34 @@ from huskies import limits
 from huskies.errors import ConfigError
 
 
-class Project(Protocol):
-    """What projects.toml says of a project."""
+class Credential(msgspec.Struct, frozen=True):
+    """What a sled showed: its name, which is no secret, and the projects that it lets push for."""
 
-    @property
-    def open(self) -> bool:
-        """Whether sleds without a sled token may push for it from anywhere."""
+    name: str
+    projects: frozenset[str]
 
 
 class Policy(Protocol):
-    """What projects.toml says."""
+    """What projects.toml, the tokens and the enrolled sleds say now."""
+
+    def credential(self, secret: str) -> Credential | None:
+        """What a secret stands for; None where it is not one of this gateway's."""
+
+    def holds(self, credential: Credential, project: str) -> bool:
+        """Whether what was shown lets push for the project still."""
+
+    def takes_tokens(self, project: str) -> bool:
+        """Whether a token is needed to push for the project."""
+
+    def takes_enrolled(self, project: str) -> bool:
+        """Whether the project's sleds are enrolled, and prove themselves by their keys."""
+
+    def is_open(self, project: str) -> bool:
+        """Whether sleds without a token may push for it from anywhere."""
 
     @property
-    def projects(self) -> Mapping[str, Project]:
-        """The listed projects."""
-
-    @property
-    def sled_tokens(self) -> Mapping[str, str]:
-        """The sled token of each project that has one."""
+    def lets_anyone_in(self) -> bool:
+        """Whether there is any project that some sled could push for from another machine."""
 
 
 class RefusedError(Exception):
@@ -44,9 +52,8 @@ class RefusedError(Exception):
 
 class _JoinToken(msgspec.Struct, frozen=True):
     expires_at: float
-    # The project whose sled token the asker showed, and that token's hash; None: it showed none.
-    project: str | None
-    sled_token: bytes | None
+    # What the asker showed; None: nothing.
+    credential: Credential | None
 
 
 def _hash(secret: str) -> bytes:
@@ -55,17 +62,20 @@ def _hash(secret: str) -> bytes:
 
 
 class Admission:
-    """Gives out join tokens and redeems each once."""
+    """Gives out join tokens and redeems each once.
+
+    They are found by their hashes, so that how long that takes says nothing of one that was guessed.
+    """
 
     def __init__(self, *, loopback: bool) -> None:
         self._loopback = loopback
         self._tokens: dict[bytes, _JoinToken] = {}
-        # Counted apart: who shows no sled token must not keep out those who do.
+        # Counted apart: who shows no token must not keep out those who do.
         self._outstanding = {True: 0, False: 0}
 
     def check_start(self, policy: Policy, host: str) -> None:
         """Raises `ConfigError` where a gateway on `host` could admit no one."""
-        if self._loopback or policy.sled_tokens or any(entry.open for entry in policy.projects.values()):
+        if self._loopback or policy.lets_anyone_in:
             return
         raise ConfigError(
             f"--host {host}",
@@ -73,52 +83,52 @@ class Admission:
             "with `huskies token make PROJECT`, or set `open = true` for a project in projects.toml",
         )
 
-    def issue(self, policy: Policy, sled_token: str | None, secret: str, now: float) -> None:
-        """Register the join token `secret`, asked for with `sled_token`; raises `RefusedError`."""
+    def issue(self, policy: Policy, shown: str | None, secret: str, now: float) -> None:
+        """Register the join token `secret`, asked for with the token `shown`; raises `RefusedError`."""
         self._forget_expired(now)
-        project, sled_hash = None, None
-        if sled_token is not None:
-            project = self._project_of(policy, sled_token)
-            sled_hash = _hash(sled_token)
-        if self._outstanding[project is not None] >= limits.JOIN_TOKENS_MAX:
+        credential = None if shown is None else policy.credential(shown)
+        if shown is not None and credential is None:
+            raise RefusedError(401, "the sled token is not one of this gateway's")
+        if credential is not None and not credential.projects:
+            raise RefusedError(403, f"the token {credential.name} lets nobody push")
+        if self._outstanding[credential is not None] >= limits.JOIN_TOKENS_MAX:
             raise RefusedError(503, "too many join tokens are outstanding; ask again in a minute")
-        self._outstanding[project is not None] += 1
-        self._tokens[_hash(secret)] = _JoinToken(now + limits.JOIN_TOKEN_LIFETIME, project, sled_hash)
+        self._outstanding[credential is not None] += 1
+        self._tokens[_hash(secret)] = _JoinToken(now + limits.JOIN_TOKEN_LIFETIME, credential)
 
-    def redeem(self, policy: Policy, secret: str | None, project: str, now: float) -> None:
-        """Consume the join token for a connection of `project`; raises `RefusedError`."""
+    def redeem(self, policy: Policy, secret: str | None, project: str, now: float) -> Credential | None:
+        """Consume the join token for a connection of `project`, and say what it was asked for with.
+
+        Raises `RefusedError`.
+        """
         try:
-            self.check(policy, secret, project, now)
+            return self.check(policy, secret, project, now)
         finally:
             self._forget(_hash(secret or ""))
 
-    def check(self, policy: Policy, secret: str | None, project: str, now: float) -> None:
-        """Raises `RefusedError` where `redeem` would, and consumes nothing."""
+    def check(self, policy: Policy, secret: str | None, project: str, now: float) -> Credential | None:
+        """As `redeem`, and consumes nothing."""
         if secret is None:
             raise RefusedError(401, "a join token is needed: ask for one with POST /gateway/tokens")
         token = self._tokens.get(_hash(secret))
         if token is None or token.expires_at <= now:
             raise RefusedError(401, "the join token is unknown, used or expired: ask for a new one")
-        if token.project is not None and token.project != project:
+        if token.credential is None:
+            self._check_unbound(policy, project)
+        elif project not in token.credential.projects:
             raise RefusedError(403, f"the join token is not for project {project}")
-        expected = policy.sled_tokens.get(project)
-        if expected is not None:
-            _check_sled_token(token, expected, project)
-        elif token.project is not None:
-            raise RefusedError(403, f"the sled token of project {project} was revoked")
-        elif not self._loopback and not (project in policy.projects and policy.projects[project].open):
-            raise RefusedError(403, f"project {project} is neither open nor has it a sled token here")
+        elif not policy.holds(token.credential, project):
+            raise RefusedError(403, f"the sled token of project {project} was revoked or has changed")
+        return token.credential
 
-    def _project_of(self, policy: Policy, sled_token: str) -> str:
-        shown = _hash(sled_token)
-        found = None
-        # Every token is compared, so that the time taken does not depend on which one matches.
-        for project, token in policy.sled_tokens.items():
-            if hmac.compare_digest(shown, _hash(token)):
-                found = project
-        if found is None:
-            raise RefusedError(401, "the sled token is not one of this gateway's")
-        return found
+    def _check_unbound(self, policy: Policy, project: str) -> None:
+        if policy.takes_enrolled(project):
+            # Its key is looked at in the hello.
+            return
+        if policy.takes_tokens(project):
+            raise RefusedError(403, f"project {project} needs its sled token: set HUSKIES_SLED_TOKEN")
+        if not self._loopback and not policy.is_open(project):
+            raise RefusedError(403, f"project {project} is neither open nor has it a sled token here")
 
     def _forget_expired(self, now: float) -> None:
         # Tokens are kept in the order in which they expire.
@@ -131,11 +141,4 @@ class Admission:
     def _forget(self, hashed: bytes) -> None:
         token = self._tokens.pop(hashed, None)
         if token is not None:
-            self._outstanding[token.project is not None] -= 1
-
-
-def _check_sled_token(token: _JoinToken, expected: str, project: str) -> None:
-    if token.sled_token is None:
-        raise RefusedError(403, f"project {project} needs its sled token: set HUSKIES_SLED_TOKEN")
-    if not hmac.compare_digest(token.sled_token, _hash(expected)):
-        raise RefusedError(403, f"the sled token of project {project} has changed")
+            self._outstanding[token.credential is not None] -= 1

@@ -17,14 +17,15 @@ from huskies.errors import CursorError
 from huskies.events.model import EVENT_TYPES
 from huskies.events.names import is_project_name
 from huskies.gateway import metrics
-from huskies.gateway.admission import RefusedError
+from huskies.gateway.access.gate import caller_of, origin_of
+from huskies.gateway.admission import Policy, RefusedError
 from huskies.gateway.openapi import document
 from huskies.gateway.sse import EventStream
 from huskies.gateway.store import cursors
 from huskies.gateway.store.digests import DIGESTS_PATH, DigestsAnswer, all_digests, digest_at
 from huskies.gateway.store.history import Page, Place
 from huskies.gateway.store.selection import Filter
-from huskies.httpd import bearer, error_response, is_foreign, json_response
+from huskies.httpd import bearer, error_response, json_response
 from huskies.protocol import wire
 from huskies.protocol.peer_wire import PEERS_PATH
 
@@ -42,10 +43,15 @@ _STATIC: Final = {
     "/static/icon.svg": ("icon.svg", "image/svg+xml"),
     "/static/icon-attention.svg": ("icon-attention.svg", "image/svg+xml"),
 }
+# What stands in the page for whoever logged in.
+_LOGOUT_PLACE: Final = b"<!-- logout -->"
+_LOGOUT: Final = (
+    b'<form class="logout" method="post" action="/logout"><button type="submit">Log out</button></form>'
+)
 _SEQ_MAX: Final = 2**53
 _PAGE_HEADERS: Final = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
-    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "connect-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-cache",
@@ -81,10 +87,9 @@ class Api:
         secret = secrets.token_urlsafe(limits.JOIN_TOKEN_BYTES)
         now = asyncio.get_running_loop().time()
         try:
-            _refuse_foreign(request)
             if self._gateway.refilling:
                 raise RefusedError(503, "this gateway is being filled from others; try again")  # noqa: TRY301 - answered below
-            self._gateway.admission.issue(self._gateway.policy(), bearer(request), secret, now)
+            self._gateway.admission.issue(self._gateway.push_policy(), bearer(request), secret, now)
         except RefusedError as error:
             return self._refused(request, error)
         return json_response({"token": secret, "expires_in": int(limits.JOIN_TOKEN_LIFETIME)})
@@ -102,18 +107,19 @@ class Api:
             decode_text=False,
         )
         try:
-            _check_push(request, project)
+            policy = self._gateway.push_policy()
+            _check_push(request, project, policy)
             secret = bearer(request) or request.query.get("token")
-            asked = (self._gateway.policy(), secret, project, asyncio.get_running_loop().time())
+            asked = (policy, secret, project, asyncio.get_running_loop().time())
             if not socket.can_prepare(request).ok:
                 # Only an upgrade consumes a token.
                 self._gateway.admission.check(*asked)
                 raise RefusedError(426, "this endpoint is a WebSocket")  # noqa: TRY301 - answered below
-            self._gateway.admission.redeem(*asked)
+            credential = self._gateway.admission.redeem(*asked)
         except RefusedError as error:
             return self._refused(request, error, project)
         await socket.prepare(request)
-        await self._gateway.sessions.serve(request, socket, project)
+        await self._gateway.sessions.serve(request, socket, project, credential)
         return socket
 
     async def peers(self, request: web.Request) -> web.StreamResponse:
@@ -122,24 +128,25 @@ class Api:
             peers = self._gateway.peers
             return json_response({"gateway_id": peers.gateway_id, "peers": peers.states()})
         try:
-            _refuse_foreign(request)
             self._gateway.peers.check(bearer(request))
             return await self._gateway.peers.accept(request)
         except RefusedError as error:
             self._gateway.metrics.refused("peer")
-            _log.warning("refused a gateway: %s", error.problem, extra={"peer": request.remote})
+            self._gateway.gate.say_refused(request, error)
             return error_response(error.status, error.problem)
 
     # --- readers -----------------------------------------------------------------------------------
 
     async def events(self, request: web.Request) -> web.StreamResponse:
         """`GET /gateway/events`: a stream or a page, as `Accept` says."""
-        if is_foreign(request):
-            return error_response(403, "requests from pages of another origin are refused")
+        caller = caller_of(request)
         try:
-            wanted = _filter(request)
+            wanted = msgspec.structs.replace(_filter(request), allowed=caller.scopes.reads)
+            if wanted.project is not None and not caller.scopes.may_read(wanted.project):
+                return error_response(403, f"{caller.who} may not read project {wanted.project}")
             if "text/event-stream" in request.headers.get("Accept", "").lower():
-                return await self._stream(request, wanted)
+                with self._gateway.readers.reading(caller):
+                    return await self._stream(request, wanted)
             return await self._page(request, wanted)
         except (CursorError, ValueError) as error:
             return error_response(422, str(error))
@@ -211,10 +218,11 @@ class Api:
 
     async def projects(self, request: web.Request) -> web.Response:
         """`GET /gateway/projects`."""
-        del request
+        scopes = caller_of(request).scopes
         # The cursor tells a page that follows the stream which events this answer has seen.
         head = self._gateway.feed.head
-        return json_response({"projects": self._gateway.project_views(), "cursor": str(head)})
+        views = [view for view in self._gateway.project_views() if scopes.may_read(view.name)]
+        return json_response({"projects": views, "cursor": str(head)})
 
     async def digests(self, request: web.Request) -> web.Response:
         """`GET /gateway/digests`: every sequence of the log, or one up to a seq."""
@@ -265,28 +273,28 @@ class Api:
         """The dashboard's few files, from the package."""
         name, content_type = _STATIC[request.path]
         body = resources.files("huskies.gateway").joinpath("static", name).read_bytes()
+        if name == "index.html" and caller_of(request).login is not None:
+            body = body.replace(_LOGOUT_PLACE, _LOGOUT)
         return web.Response(body=body, content_type=content_type, charset="utf-8", headers=_PAGE_HEADERS)
 
     def _refused(self, request: web.Request, error: RefusedError, project: str = "") -> web.Response:
         self._gateway.metrics.refused("admission")
         name = project if is_project_name(project) else ""
+        address = origin_of(request).address
+        self._gateway.gate.note(request, "refused a sled", name, outcome=error.problem)
         _log.warning(
             "refused a sled: %s",
             error.problem,
-            extra={"project": name, "status": error.status, "peer": request.remote},
+            extra={"project": name, "status": error.status, "peer": address},
         )
         return error_response(error.status, error.problem)
 
 
-def _refuse_foreign(request: web.Request) -> None:
-    if is_foreign(request):
-        raise RefusedError(403, "requests from pages of another origin are refused")
-
-
-def _check_push(request: web.Request, project: str) -> None:
-    _refuse_foreign(request)
+def _check_push(request: web.Request, project: str, policy: Policy) -> None:
     if not is_project_name(project):
         raise RefusedError(422, f"project: {PROJECT_NAME_RULE}")
+    if policy.takes_enrolled(project) and not _offers_v2(request):
+        raise RefusedError(403, f"the sleds of project {project} are enrolled, which an older sled cannot be")
 
 
 def _offers_v2(request: web.Request) -> bool:

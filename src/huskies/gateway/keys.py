@@ -6,23 +6,13 @@ import os
 from pathlib import Path
 from typing import Final
 
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from huskies.errors import ConfigError
 from huskies.storage.files import sync_directory
 
 FILE_NAME: Final = "gateway.key"
 _KEY_BYTES: Final = 32
-
-
-def is_signed(public_key_hex: str, signature: bytes, text: bytes) -> bool:
-    """Whether an Ed25519 signature of this key holds."""
-    try:
-        Ed25519PublicKey.from_public_bytes(bytes.fromhex(public_key_hex)).verify(signature, text)
-    except (InvalidSignature, ValueError):
-        return False
-    return True
 
 
 def gateway_id(key: Ed25519PrivateKey) -> str:

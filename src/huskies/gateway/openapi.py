@@ -10,10 +10,12 @@ from msgspec import Meta
 
 from huskies import __version__, limits
 from huskies.events.model import EVENT_TYPES, RelayedEvent
+from huskies.gateway.access.gate import COOKIE
 from huskies.gateway.boards import ProjectView
 from huskies.gateway.peers.peers import PeerState
 from huskies.gateway.store.digests import DIGESTS_PATH, DigestsAnswer
 from huskies.protocol import wire
+from huskies.protocol.enrolment import ENROL_PATH, Enrolled, Enrolment
 from huskies.protocol.peer_wire import PEERS_PATH
 
 
@@ -90,12 +92,15 @@ _TYPES: Final = (
     TokenAnswer,
     ErrorAnswer,
     StatusAnswer,
+    Enrolment,
+    Enrolled,
 )
 _ERRORS: Final = {
-    "401": "The sled token or join token is missing, unknown, used or expired.",
-    "403": "The project is not allowed, or the request comes from a page of another origin.",
+    "401": "The token is missing, unknown, used, revoked or expired.",
+    "403": "The token does not let you, or the request comes from a page of another origin.",
     "409": "The cursor is of another log, or of this one before it was restored: start from `after=0`.",
     "422": "A parameter is not what it should be.",
+    "429": "Too many failed attempts came from this address.",
     "426": "The endpoint is a WebSocket.",
     "503": "The gateway cannot take this now.",
 }
@@ -116,14 +121,18 @@ def document() -> dict[str, Any]:
             wire.TOKENS_PATH: {"post": _make_token()},
             wire.PUSH_PATH: {"get": _push()},
             wire.EVENTS_PATH: {"get": _events()},
-            wire.PROJECTS_PATH: {"get": _operation("projects", "Every project.", "ProjectsAnswer")},
-            PEERS_PATH: {
-                "get": _operation("peers", "The gateways that this one replicates with.", "PeersAnswer")
-            },
+            wire.PROJECTS_PATH: {"get": _read("projects", "Every project.", "ProjectsAnswer")},
+            PEERS_PATH: {"get": _read("peers", "The gateways that this one replicates with.", "PeersAnswer")},
             DIGESTS_PATH: {"get": _digests()},
             "/healthz": {"get": _operation("health", "Whether the process is alive.", "StatusAnswer")},
             "/readyz": {"get": _ready()},
-            "/metrics": {"get": _text("metrics", "Prometheus metrics.", "text/plain")},
+            "/metrics": {"get": _readable(_text("metrics", "Prometheus metrics.", "text/plain"))},
+            ENROL_PATH: {"post": _enrol()},
+            "/login": {
+                "get": _text("loginPage", "The page to log in on.", "text/html"),
+                "post": _log_in(),
+            },
+            "/logout": {"post": _redirect("logout", "End the session that the cookie names.")},
             "/openapi.json": {"get": _text("openapi", "This document.", "application/json")},
             "/": {"get": _text("dashboard", "The dashboard.", "text/html")},
         },
@@ -132,6 +141,8 @@ def document() -> dict[str, Any]:
             "securitySchemes": {
                 "sledToken": {"type": "http", "scheme": "bearer", "description": "One per project."},
                 "joinToken": {"type": "http", "scheme": "bearer", "description": "One per connection."},
+                "token": {"type": "http", "scheme": "bearer", "description": "With a scope that reads."},
+                "login": {"type": "apiKey", "in": "cookie", "name": COOKIE},
             },
         },
     }
@@ -145,6 +156,48 @@ def _operation(name: str, summary: str, schema: str, *errors: str) -> dict[str, 
             "200": {"description": "OK", "content": _content(schema)},
             **{code: {"description": _ERRORS[code], "content": _content("ErrorAnswer")} for code in errors},
         },
+    }
+
+
+def _read(name: str, summary: str, schema: str, *errors: str) -> dict[str, Any]:
+    return _readable(_operation(name, summary, schema, *errors))
+
+
+def _readable(operation: dict[str, Any]) -> dict[str, Any]:
+    """Who may read; on loopback and without tokens anyone."""
+    refused = {
+        code: {"description": _ERRORS[code], "content": _content("ErrorAnswer")}
+        for code in ("401", "403", "429")
+    }
+    responses = {**operation["responses"], **refused}
+    return {**operation, "responses": responses, "security": [{"token": []}, {"login": []}, {}]}
+
+
+def _redirect(name: str, summary: str) -> dict[str, Any]:
+    errors = {"403": {"description": _ERRORS["403"], "content": _content("ErrorAnswer")}}
+    return {
+        "operationId": name,
+        "summary": summary,
+        "responses": {"303": {"description": "Done; go there."}, **errors},
+    }
+
+
+def _log_in() -> dict[str, Any]:
+    operation = _redirect("login", "Begin a session, for a browser, with a token that reads.")
+    form = {"type": "object", "properties": {"token": {"type": "string"}}, "required": ["token"]}
+    for code in ("401", "403", "429"):
+        content = {"text/html": {}, **_content("ErrorAnswer")}
+        operation["responses"][code] = {"description": _ERRORS[code], "content": content}
+    body = {"content": {"application/x-www-form-urlencoded": {"schema": form}}, "required": True}
+    return {**operation, "requestBody": body}
+
+
+def _enrol() -> dict[str, Any]:
+    operation = _operation("enrol", "Redeem an invitation for a sled's key.", "Enrolled", "403", "422", "429")
+    schema = {"$ref": "#/components/schemas/Enrolment"}
+    return {
+        **operation,
+        "requestBody": {"content": {"application/json": {"schema": schema}}, "required": True},
     }
 
 
@@ -185,7 +238,7 @@ def _push() -> dict[str, Any]:
 
 
 def _events() -> dict[str, Any]:
-    operation = _operation("events", "Events, as a page or as a stream.", "EventsPage", "403", "409", "422")
+    operation = _read("events", "Events, as a page or as a stream.", "EventsPage", "409", "422")
     operation["responses"]["200"]["content"]["text/event-stream"] = {
         "schema": {
             "type": "string",
@@ -209,7 +262,7 @@ def _events() -> dict[str, Any]:
 
 
 def _digests() -> dict[str, Any]:
-    operation = _operation("digests", "Digests of the log's sequences.", "DigestsAnswer", "422")
+    operation = _read("digests", "Digests of the log's sequences.", "DigestsAnswer", "422")
     operation["parameters"] = [
         _query("sled_id", {"type": "string", "description": "Only this sequence; with `epoch`."}),
         _query("epoch", {"type": "string"}),

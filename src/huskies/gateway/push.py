@@ -19,6 +19,7 @@ from aiohttp import WSMsgType, web
 from huskies import limits
 from huskies.errors import InvalidEventError
 from huskies.events import codec
+from huskies.gateway.admission import Credential
 from huskies.gateway.store.appends import Append, AppendOwner
 from huskies.gateway.store.blocks import Stream
 from huskies.protocol import wire
@@ -74,6 +75,8 @@ class _Connection(ABC):
         self._settled: asyncio.Future[None] | None = None
         self._joined: Append | None = None
         self.in_flight = 0
+        # What was shown for the join token; None: nothing.
+        self.credential: Credential | None = None
 
     def write(self, data: bytes) -> None:
         """Write bytes to the sled without waiting; one that does not read is cut off."""

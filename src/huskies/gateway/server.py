@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import time
 from collections.abc import Coroutine
@@ -15,6 +16,13 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from huskies import limits
 from huskies.config import GatewaySettings, ProjectsFile
 from huskies.errors import StoreError
+from huskies.gateway.access.enrolling import Enrolling
+from huskies.gateway.access.file import AccessFile
+from huskies.gateway.access.gate import Gate
+from huskies.gateway.access.guard import Guard
+from huskies.gateway.access.live import LiveReaders
+from huskies.gateway.access.people import People
+from huskies.gateway.access.pushing import PushPolicy
 from huskies.gateway.admission import Admission
 from huskies.gateway.api import Api
 from huskies.gateway.board_store import BoardStore
@@ -40,10 +48,12 @@ from huskies.httpd import errors_as_json, is_loopback, serve
 from huskies.protocol.gateway import Elsewhere
 from huskies.protocol.vectors import Origin
 from huskies.storage.commits import CommitThread, StartCommits
+from huskies.tls import Certificate
 
 _log = logging.getLogger("huskies.gateway")
 
 _TICK_INTERVAL: Final = 1.0
+_EXPIRY_TURNS: Final = 10
 # How long sleds have for taking the last acks and closing, of the SHUTDOWN_LIMIT for everything.
 _DRAIN_LIMIT: Final = 2.0
 
@@ -67,6 +77,7 @@ class Gateway:
         self.url = ""
         self.metrics = Metrics()
         self._urls: dict[str, str] = {}
+        self._certificate: Certificate | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._refolding = asyncio.Lock()
         # What was opened, to be closed in the opposite order.
@@ -80,14 +91,18 @@ class Gateway:
         try:
             self._opened.enter_context(locked(settings.data_dir))
             self._policy = PolicyFile(settings.data_dir)
+            if settings.tls_cert is not None and settings.tls_key is not None:
+                self._certificate = Certificate(settings.tls_cert, settings.tls_key)
+            self._open_access()
             self.admission = Admission(loopback=is_loopback(settings.host))
-            self.admission.check_start(self.policy(), settings.host)
+            self.admission.check_start(self.push_policy(), settings.host)
             await self._open_log()
             await self._listen()
         except BaseException:
             await self.stop()
             raise
         self._spawn(self._tick())
+        self._spawn(self._keep_access())
         self._spawn(self.keeper.run())
         self._spawn(
             views.follow(
@@ -122,6 +137,14 @@ class Gateway:
         """What projects.toml says now."""
         return self._policy.current()
 
+    def own_token(self, project: str) -> str:
+        """A token for the project's sled in this process (`huskies up`)."""
+        return self.guard.own(project)
+
+    def push_policy(self) -> PushPolicy:
+        """Who may push, as projects.toml and the tokens say now."""
+        return PushPolicy(self.policy(), self.guard)
+
     def add_project(self, name: str, url: str) -> None:
         """Show a project's own address although projects.toml does not list it (`huskies up`)."""
         self._urls[name] = url
@@ -133,6 +156,19 @@ class Gateway:
         return project_views({**self._urls, **listed}, self.fleet, self.sessions, self.log, elsewhere)
 
     # --- starting ----------------------------------------------------------------------------------
+
+    def _open_access(self) -> None:
+        directory = self._settings.data_dir
+        reader, self._access = AccessFile(directory), AccessFile(directory)
+        self._opened.callback(reader.close)
+        self._opened.callback(self._access.close)
+        self._access_lock = asyncio.Lock()
+        loopback = is_loopback(self._settings.host)
+        self.guard = Guard(reader, self._access, loopback=loopback, now_ms=now_ms)
+        self.gate = Gate(
+            self.guard, settings=lambda: self.policy().access, metrics=self.metrics, now_ms=now_ms
+        )
+        self.readers = LiveReaders()
 
     async def _open_log(self) -> None:
         directory = self._settings.data_dir
@@ -177,7 +213,10 @@ class Gateway:
             holders=self.holders,
             metrics=self.metrics,
             gateway_id=gateway_id(key),
+            sign=key.sign,
             ask_others=self._ask_others,
+            policy=self.push_policy,
+            may_push=self.guard.may_push,
             now_ms=now_ms,
         )
         self.peers = self._make_peers(key)
@@ -197,16 +236,24 @@ class Gateway:
             policy=lambda: self.policy().peers,
             urls=tuple(dict.fromkeys((*settings.peers, *policy.peers.urls))),
             token=settings.peer_token,
+            tls_ca=settings.tls_ca,
             loopback=is_loopback(settings.host),
             present=self.sessions.present,
             end_session=self.sessions.end_session,
+            lets_replicate=self.guard.lets_replicate,
             now_ms=now_ms,
         )
 
     async def _listen(self) -> None:
-        app = web.Application(middlewares=[errors_as_json], client_max_size=1 << 16)
+        app = web.Application(middlewares=[errors_as_json, self.gate.middleware], client_max_size=1 << 16)
         app.add_routes(Api(self).routes())
-        runner, self.url = await serve(app, self._settings.host, self._settings.port)
+        app.add_routes(People(self.gate, self._access, self._access_lock).routes())
+        enrolling = Enrolling(
+            self.gate, self._access, self._access_lock, gateway_id=lambda: self.peers.gateway_id
+        )
+        app.add_routes(enrolling.routes())
+        tls = None if self._certificate is None else self._certificate.context
+        runner, self.url = await serve(app, self._settings.host, self._settings.port, tls)
         self._opened.push_async_callback(self._cancel_tasks)
         self._opened.push_async_callback(runner.cleanup)
         self._opened.push_async_callback(self._say_goodbye)
@@ -253,6 +300,22 @@ class Gateway:
         if not await self.peers.refill():
             _log.warning("no other gateway could be asked what was in the log; it begins empty")
         self.refilling = False
+
+    async def _keep_access(self) -> None:
+        """End what was revoked, and write down what happened."""
+        said: ProjectsFile | None = None
+        for turn in itertools.count():
+            await asyncio.sleep(limits.ACCESS_POLL)
+            before, said = said, self.policy()
+            if self._certificate is not None:
+                self._certificate.refresh()
+            # What expires by itself is looked at less often: ten thousand sleds take a while.
+            if self.guard.refresh() or said is not before or turn % _EXPIRY_TURNS == 0:
+                self.sessions.end_revoked()
+                self.readers.end_revoked(self.guard)
+            if self.guard.has_news:
+                async with self._access_lock:
+                    await asyncio.to_thread(self.guard.write)
 
     async def _tick(self) -> None:
         while True:

@@ -13,9 +13,10 @@ from typing import Final
 import msgspec
 from aiohttp import web
 
+from huskies.gateway.access.guard import OWN
+from huskies.gateway.admission import Credential, Policy
 from huskies.gateway.board_store import Board, BoardStore
 from huskies.gateway.fleet import Fleet
-from huskies.gateway.keys import is_signed
 from huskies.gateway.metrics import Metrics
 from huskies.gateway.peers.holders import Holders
 from huskies.gateway.push import V1Connection, V2Connection
@@ -24,6 +25,7 @@ from huskies.protocol import wire
 from huskies.protocol.gateway import Elsewhere, GatewaySession
 from huskies.protocol.peer_wire import Present
 from huskies.protocol.vectors import Origin
+from huskies.signing import is_signed
 
 _log = logging.getLogger("huskies.push")
 
@@ -56,7 +58,10 @@ class Sessions:
         holders: Holders,
         metrics: Metrics,
         gateway_id: str,
+        sign: Callable[[bytes], bytes],
         ask_others: Callable[[Origin], Awaitable[Elsewhere | None]],
+        policy: Callable[[], Policy],
+        may_push: Callable[[str, str], bool],
         now_ms: Callable[[], int],
     ) -> None:
         self.log = log
@@ -67,7 +72,10 @@ class Sessions:
         self._holders = holders
         holders.listeners.append(self._more_is_held)
         self._gateway_id = gateway_id
+        self._sign = sign
         self._ask_others = ask_others
+        self._policy = policy
+        self._may_push = may_push
         self._v1_epoch = secrets.token_hex(16)
         self._by_sled: dict[str, V2Connection] = {}
         self._by_project: dict[str, set[V1Connection | V2Connection]] = {}
@@ -76,8 +84,14 @@ class Sessions:
         self._empty = asyncio.Event()
         self._empty.set()
 
-    async def serve(self, request: web.Request, socket: web.WebSocketResponse, project: str) -> None:
-        """Carry a connection whose upgrade was accepted until it ends."""
+    async def serve(
+        self,
+        request: web.Request,
+        socket: web.WebSocketResponse,
+        project: str,
+        credential: Credential | None,
+    ) -> None:
+        """Carry a connection whose upgrade was accepted, by `credential` if one was shown, until it ends."""
         connection: V1Connection | V2Connection
         if socket.ws_protocol == wire.SUBPROTOCOL:
             core = GatewaySession(
@@ -85,6 +99,7 @@ class Sessions:
                 gateway_id=self._gateway_id,
                 nonce=secrets.token_hex(32),
                 verify=is_signed,
+                sign=self._sign,
                 now=asyncio.get_running_loop().time(),
             )
             connection = V2Connection(self, project, socket, request, core)
@@ -92,6 +107,7 @@ class Sessions:
             admitted = await self.log.admit(self._v1_sled_id(project), self._v1_epoch, project)
             assert not isinstance(admitted, str)  # noqa: S101 - the identity is made from the project
             connection = V1Connection(self, project, socket, request, admitted[0])
+        connection.credential = credential
         self._by_project.setdefault(project, set()).add(connection)
         self._empty.clear()
         self.metrics.connections(connection.version, 1)
@@ -106,6 +122,10 @@ class Sessions:
     async def admit(self, connection: V2Connection, hello: wire.Hello) -> None:
         """Let the sled in whose signature holds, unless it belongs to another project."""
         sled_id = hello.sled_id.lower()
+        if not self._is_enrolled(connection, sled_id):
+            reason = f"this sled is not one of those enrolled for project {connection.project}"
+            connection.apply_now(connection.core.unauthorized(reason))
+            return
         older = self._by_sled.get(sled_id)
         self._by_sled[sled_id] = connection
         connection.sled_id = sled_id
@@ -119,6 +139,38 @@ class Sessions:
         connection.stream, last_seq = admitted
         await connection.apply(connection.core.admitted(last_seq))
         self._say_held(connection)
+
+    def end_revoked(self) -> None:
+        """End the sessions whose sleds may not push any more."""
+        policy = self._policy()
+        for project, connections in list(self._by_project.items()):
+            for connection in list(connections):
+                if not self._may_go_on(policy, project, connection):
+                    self._revoke(connection)
+
+    def _may_go_on(self, policy: Policy, project: str, connection: V1Connection | V2Connection) -> bool:
+        credential = connection.credential
+        if credential is not None and not policy.holds(credential, project):
+            return False
+        if isinstance(connection, V2Connection) and not connection.sled_id:
+            # It is greeting; what it may is looked at then.
+            return True
+        if policy.takes_enrolled(project):
+            return isinstance(connection, V2Connection) and self._is_enrolled(connection, connection.sled_id)
+        return credential is not None or not policy.takes_tokens(project)
+
+    @staticmethod
+    def _revoke(connection: V1Connection | V2Connection) -> None:
+        reason = f"pushing for project {connection.project} was revoked"
+        if isinstance(connection, V2Connection):
+            connection.apply_now(connection.core.unauthorized(reason))
+        else:
+            connection.close(wire.CLOSE_POLICY, reason)
+
+    def _is_enrolled(self, connection: V2Connection, sled_id: str) -> bool:
+        project, credential = connection.project, connection.credential
+        is_own = credential is not None and credential.name.startswith(OWN)
+        return is_own or not self._policy().takes_enrolled(project) or self._may_push(project, sled_id)
 
     async def ask_others(self, connection: V2Connection) -> None:
         """The log lacks what a sled no longer holds: ask the other gateways how far they have it."""

@@ -59,7 +59,8 @@ _events_shape = msgspec.json.Decoder(_EventsShape)
 class GatewaySession:
     """One session of the project that the query and the join token agreed on.
 
-    `verify(public_key_hex, signature, text)` says whether the Ed25519 signature holds.
+    `verify(public_key_hex, signature, text)` says whether the Ed25519 signature holds, `sign` makes the
+    gateway's own (64 bytes).
     """
 
     def __init__(
@@ -69,12 +70,14 @@ class GatewaySession:
         gateway_id: str,
         nonce: str,
         verify: Callable[[str, bytes, bytes], bool],
+        sign: Callable[[bytes], bytes],
         now: float,
     ) -> None:
         self._project = project
         self._gateway_id = gateway_id
         self._nonce = nonce
         self._verify = verify
+        self._sign_text = sign
         self._state = _State.AWAIT_HELLO
         self._step_at = now
         self._heard_at = now
@@ -94,7 +97,11 @@ class GatewaySession:
 
     def start(self) -> list[GatewayEffect]:
         """The upgrade was accepted."""
-        return [Send(wire.encode(wire.Challenge(gateway_id=self._gateway_id, nonce=self._nonce)))]
+        text = wire.challenge_text(gateway_id=self._gateway_id, nonce=self._nonce, project=self._project)
+        challenge = wire.Challenge(
+            gateway_id=self._gateway_id, nonce=self._nonce, signature=self._sign_text(text).hex()
+        )
+        return [Send(wire.encode(challenge))]
 
     # --- what came from the sled -------------------------------------------------------------------
 

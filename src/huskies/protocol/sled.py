@@ -58,6 +58,26 @@ class Want(msgspec.Struct, frozen=True):
     count: int
 
 
+class Pinned(msgspec.Struct, frozen=True):
+    """The gateway that this sled was enrolled with, and nobody else may be; `verify` checks signatures."""
+
+    gateway_id: str
+    verify: Callable[[str, bytes, bytes], bool]
+
+    def problem_with(self, challenge: wire.Challenge, project: str) -> str | None:
+        """Why a challenge is not that gateway's; None where it is."""
+        if challenge.gateway_id.lower() != self.gateway_id:
+            return (
+                f"this is another gateway ({challenge.gateway_id[:16]}) than the one that the sled was "
+                f"enrolled with ({self.gateway_id[:16]}); join again if that is meant (--join)"
+            )
+        text = wire.challenge_text(gateway_id=challenge.gateway_id, nonce=challenge.nonce, project=project)
+        signature = bytes.fromhex(challenge.signature or "")
+        if not self.verify(self.gateway_id, signature, text):
+            return "the gateway does not prove that it is the one that the sled was enrolled with"
+        return None
+
+
 class _State(Enum):
     AWAIT_CHALLENGE = auto()
     AWAIT_WELCOME = auto()
@@ -81,11 +101,13 @@ class SledSession:
         *,
         elsewhere: int | None = None,
         others: Collection[str] = (),
+        pinned: Pinned | None = None,
     ) -> None:
         self._outbox = outbox
         self._sign = sign
         self._elsewhere = elsewhere
         self._others = frozenset(others)
+        self._pinned = pinned
         self._state = _State.AWAIT_CHALLENGE
         self._last_seq = outbox.last_seq
         self._barrier = outbox.barrier
@@ -229,6 +251,8 @@ class SledSession:
 
     def _challenged(self, frame: wire.Challenge, now: float) -> list[SledEffect]:
         view = self._outbox
+        if self._pinned is not None and (problem := self._pinned.problem_with(frame, view.project)):
+            return self._end(wire.CLOSE_POLICY, problem)
         self.gateway_id = frame.gateway_id
         signature = self._sign(
             wire.signed_text(

@@ -47,10 +47,14 @@ class _Frame(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", omit_d
 
 
 class Challenge(_Frame, frozen=True, kw_only=True, tag="challenge"):
-    """The gateway's first frame; `nonce` is fresh for each connection."""
+    """The gateway's first frame; `nonce` is fresh for each connection.
+
+    `signature` (Huskies' own, optional): by the gateway's key, over `challenge_text`.
+    """
 
     gateway_id: KeyHex
     nonce: Annotated[str, Meta(min_length=1, max_length=256)]
+    signature: SignatureHex | None = None
 
 
 class PreviousEpoch(msgspec.Struct, frozen=True, kw_only=True):
@@ -164,3 +168,8 @@ def decode_from_gateway(data: bytes | str) -> GatewayFrame:
 def signed_text(*, gateway_id: str, nonce: str, project: str, sled_id: str, epoch: str) -> bytes:
     """What `hello.signature` signs (SPEC 5)."""
     return f"{SUBPROTOCOL}\n{gateway_id}\n{nonce}\n{project}\n{sled_id}\n{epoch}".encode()
+
+
+def challenge_text(*, gateway_id: str, nonce: str, project: str) -> bytes:
+    """What `challenge.signature` signs: so nobody else can say that gateway's name."""
+    return f"{SUBPROTOCOL} challenge\n{gateway_id}\n{nonce}\n{project}".encode()

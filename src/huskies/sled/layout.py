@@ -29,6 +29,7 @@ class Layout:
         self.lock = self.state / "lock"
         self.outbox = self.state / "outbox.db"
         self.keys = self.state / "keys"
+        self.gateways = self.state / "gateways.json"
         self.spool = self.state / "spool"
         self.spool_tmp = self.spool / "tmp"
         self.spool_new = self.spool / "new"

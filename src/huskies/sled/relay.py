@@ -6,7 +6,7 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Final, Literal, TypeAlias
 
@@ -16,6 +16,8 @@ import msgspec
 from huskies.errors import StoreError
 from huskies.protocol import wire
 from huskies.protocol.failover import Failover, Outcome
+from huskies.protocol.sled import Pinned
+from huskies.signing import is_signed
 from huskies.sled.outbox import Outbox
 from huskies.sled.relay_connect import AttemptError, Connector
 from huskies.sled.relay_gateway import KnownGateway
@@ -48,7 +50,8 @@ class RelayStatus(msgspec.Struct):
 class Relay:
     """Relays the outbox to the first of the gateways that takes it, in order of preference.
 
-    `chance` draws evenly from [0, 1), `clock` is monotonic seconds.
+    `pins` names the gateway_id of each URL that the sled was enrolled with. `chance` draws evenly from
+    [0, 1), `clock` is monotonic seconds.
     """
 
     def __init__(
@@ -56,6 +59,7 @@ class Relay:
         connectors: Sequence[Connector],
         outbox: Outbox,
         *,
+        pins: Mapping[str, str] | None = None,
         chance: Callable[[], float] = random.random,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -63,6 +67,7 @@ class Relay:
         may_hold = (outbox.head.epoch, outbox.head.last_sendable)
         self._gateways = [KnownGateway(connector, may_hold) for connector in connectors]
         self._outbox = outbox
+        self._pins = pins or {}
         self._chance = chance
         self._clock = clock
         self._failover = Failover(len(connectors))
@@ -135,6 +140,7 @@ class Relay:
             accepted=self._connected,
             elsewhere=self._elsewhere(),
             others=[other.gateway_id for other in self._others() if not other.said_v1],
+            pinned=self._pinned(),
         )
         gateway = self._gateway
         async with self._returning(session.leave):
@@ -144,6 +150,10 @@ class Relay:
                 gateway.gateway_id = session.gateway_id or gateway.gateway_id
                 if session.may_be_held is not None:
                     gateway.may_hold = session.may_be_held
+
+    def _pinned(self) -> Pinned | None:
+        gateway_id = self._pins.get(self._gateway.url)
+        return None if gateway_id is None else Pinned(gateway_id, is_signed)
 
     def _elsewhere(self) -> int | None:
         """Through which seq of this epoch another gateway may hold what it did not acknowledge."""

@@ -14,6 +14,7 @@ from huskies import limits
 from huskies.errors import ConfigError, HuskiesError
 from huskies.protocol import wire
 from huskies.sockets import clean
+from huskies.tls import Trust
 
 _TOKEN_BODY_MAX: Final = 64 << 10
 _TOKEN: Final = re.compile(r"[\x21-\x7e]{1,4096}")
@@ -41,16 +42,17 @@ class _Answer(msgspec.Struct):
 
 
 class Connector:
-    """Opens WebSockets to the gateway at `gateway_url`.
+    """Opens WebSockets to the gateway at `gateway_url`; `tls` says whom to trust (True: the system's).
 
     Raises `ConfigError` where that is no URL, or the sled token none that can be sent.
     """
 
-    def __init__(self, gateway_url: str, sled_token: str | None) -> None:
+    def __init__(self, gateway_url: str, sled_token: str | None, *, tls: Trust = True) -> None:
         self._http, self._ws = _bases(gateway_url)
         if sled_token is not None and not _TOKEN.fullmatch(sled_token):
             raise ConfigError("sled_token", "expected printable ASCII without spaces")
         self._sled_token = sled_token
+        self._tls = tls
         self._in_query = False
         self._session: aiohttp.ClientSession | None = None
 
@@ -71,6 +73,9 @@ class Connector:
                 return await self._upgrade(project, token)
         except TimeoutError:
             raise AttemptError(f"the gateway did not answer within {limits.GREETING_LIMIT:.0f} s") from None
+        except aiohttp.ClientConnectorCertificateError as error:
+            untrusted = clean(str(error.certificate_error))
+            raise AttemptError(f"the gateway's certificate is not trusted: {untrusted}") from None
         except aiohttp.ClientConnectorError as error:
             raise AttemptError(f"the gateway cannot be reached: {clean(str(error.os_error))}") from None
         except (aiohttp.ClientError, OSError, ValueError) as error:
@@ -102,7 +107,7 @@ class Connector:
                     f"the gateway refuses a join token (HTTP {response.status})",
                     unauthorized=response.status in _UNAUTHORIZED,
                 )
-            body = await _read_bounded(response)
+            body = await read_bounded(response)
         try:
             token = msgspec.json.decode(body, type=_Answer).token
         except (msgspec.DecodeError, UnicodeError, RecursionError):
@@ -142,7 +147,7 @@ class Connector:
             self._session = aiohttp.ClientSession(
                 # A connection that is used again may turn out dead, and aiohttp then repeats the request: a
                 # join token would be sent twice.
-                connector=aiohttp.TCPConnector(force_close=True),
+                connector=aiohttp.TCPConnector(force_close=True, ssl=self._tls),
                 timeout=aiohttp.ClientTimeout(total=None),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 middlewares=(_refuse_redirects,),
@@ -161,13 +166,19 @@ async def _refuse_redirects(
     return response
 
 
-async def _read_bounded(response: aiohttp.ClientResponse) -> bytes:
+async def read_bounded(response: aiohttp.ClientResponse) -> bytes:
+    """The body; raises `AttemptError` where it is larger than any answer ought to be."""
     body = bytearray()
     async for chunk in response.content.iter_any():
         body += chunk
         if len(body) > _TOKEN_BODY_MAX:
             raise AttemptError(f"the gateway's answer is larger than {_TOKEN_BODY_MAX} bytes")
     return bytes(body)
+
+
+def http_base(gateway_url: str) -> str:
+    """The gateway's URL in its one spelling, by which it is remembered; raises `ConfigError`."""
+    return _bases(gateway_url)[0]
 
 
 def _bases(gateway_url: str) -> tuple[str, str]:

@@ -25,7 +25,7 @@ from huskies.protocol.effects import (
     SledEffect,
     TakeSnapshot,
 )
-from huskies.protocol.sled import SledSession
+from huskies.protocol.sled import Pinned, SledSession
 from huskies.sled.board import fit
 from huskies.sled.outbox import Outbox
 from huskies.sockets import clean, close_socket, first_of
@@ -49,7 +49,7 @@ class SessionEnd(msgspec.Struct, frozen=True):
 class V2Session:
     """One session on an open WebSocket; `accepted` is called when the gateway welcomes it.
 
-    `elsewhere` and `others` are those of `protocol.sled`.
+    `elsewhere`, `others` and `pinned` are those of `protocol.sled`.
     """
 
     def __init__(
@@ -61,12 +61,15 @@ class V2Session:
         accepted: Callable[[], None],
         elsewhere: int | None = None,
         others: Collection[str] = (),
+        pinned: Pinned | None = None,
     ) -> None:
         self._socket = socket
         self._outbox = outbox
         self._clock = clock
         self._accepted = accepted
-        self._core = SledSession(outbox.view(), outbox.sign, clock(), elsewhere=elsewhere, others=others)
+        self._core = SledSession(
+            outbox.view(), outbox.sign, clock(), elsewhere=elsewhere, others=others, pinned=pinned
+        )
         self._project = outbox.head.project
         self._epoch = outbox.head.epoch
         self._outgoing: deque[Send | Ping] = deque()

@@ -25,12 +25,14 @@ from huskies.sled.layout import Layout, ensure_state
 from huskies.sled.opening import open_store
 from huskies.sled.outbox import Outbox, draw_epoch
 from huskies.sled.outbox_store import Keeping
+from huskies.sled.pins import load_pins
 from huskies.sled.relay import Relay, RelayStatus
 from huskies.sled.relay_connect import Connector
 from huskies.sled.spool_drain import SpoolDrain
 from huskies.sled.state import lock_state
 from huskies.sled.watch import DirectoryWatch, StartWatch
 from huskies.storage.commits import CommitThread, StartCommits
+from huskies.tls import trusted
 
 _log = logging.getLogger("huskies.sled")
 
@@ -88,7 +90,8 @@ class Sled:
                 "name", f"expected 1 to {PROJECT_NAME_MAX} of A-Z a-z 0-9 . _ -, got `{self._name[:80]}`"
             )
         token = self._settings.sled_token
-        connectors = [Connector(url, token) for url in self._settings.gateway_urls]
+        ca = self._settings.tls_ca
+        connectors = [Connector(url, token, tls=trusted(url, ca)) for url in self._settings.gateway_urls]
         try:
             await self._start(connectors)
         except BaseException:
@@ -152,7 +155,8 @@ class Sled:
         await follower.look()
         self._run(follower.run())
         if connectors:
-            self._relay = Relay(connectors, outbox, clock=asyncio.get_running_loop().time)
+            pins = load_pins(self._layout)
+            self._relay = Relay(connectors, outbox, pins=pins, clock=asyncio.get_running_loop().time)
             self._run(self._relay.run())
         _log.info("The sled of %s answers at %s.", self._name, self._url, extra={"project": self._name})
 

@@ -21,6 +21,7 @@ from huskies.cli.sse import Message, SseParser
 from huskies.config import PROJECTS_FILE, GatewaySettings, SledSettings
 from huskies.errors import HuskiesError
 from huskies.events.model import StoryBlocked
+from huskies.gateway.access import file as access_file
 from huskies.gateway.server import Gateway
 from huskies.sled.broadcast import Receipt
 from huskies.sled.layout import Layout
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
 _PORT: Final = 3_000
 _PEER_TOKEN: Final = "peers-of-the-simulation"  # noqa: S105 - made up
+_READER_TOKEN: Final = "reader-of-the-simulation"  # noqa: S105 - made up
 _AGAIN_SECONDS: Final = (0.2, 15.0)
 _KEEP_ACKED_MS: Final = (0, 60_000, limits.KEEP_ACKED_MS)
 _READ_AGAIN: Final = 8.0
@@ -143,6 +145,8 @@ class GatewayNode(Node):
             lines = ["[sled_tokens]", *(f'{name} = "{token_of(name)}"' for name in self.world.sleds)]
             (self.data / PROJECTS_FILE).write_text("\n".join([*lines, ""]))
             (self.data / PROJECTS_FILE).chmod(0o600)
+        if not (self.data / access_file.FILE_NAME).exists():
+            _let_readers_in(self.data)
         settings = GatewaySettings(
             host=self.place.host, port=_PORT, data_dir=self.data, peers=self.peers, peer_token=_PEER_TOKEN
         )
@@ -311,7 +315,7 @@ class ReaderNode(Node):
                 await asyncio.sleep(_READ_AGAIN * self.random.uniform(0.5, 1.5))
 
     async def _read(self, client: aiohttp.ClientSession) -> None:
-        headers = {"Accept": "text/event-stream"}
+        headers = {"Accept": "text/event-stream", "Authorization": f"Bearer {_READER_TOKEN}"}
         query = {}
         if self._parser.last_id:
             headers["Last-Event-ID"] = self._parser.last_id
@@ -338,6 +342,15 @@ class ReaderNode(Node):
 def token_of(project: str) -> str:
     """The sled token of a project."""
     return f"token-of-{project}"
+
+
+def _let_readers_in(data: Path) -> None:
+    """What `huskies token create --scope read` does, with a secret that every reader knows."""
+    file = access_file.AccessFile(data)
+    with file.transaction() as db:
+        values = ("readers", "readers", access_file.hashed(_READER_TOKEN), '["read"]', 0, "simulation")
+        db.execute("INSERT INTO tokens VALUES (?, ?, ?, ?, ?, ?, NULL, NULL, NULL)", values)
+    file.close()
 
 
 def draw_subset(random: Random, values: list[Any]) -> tuple[Any, ...]:

@@ -7,6 +7,7 @@ import hmac
 import logging
 import secrets
 from collections.abc import Callable, Coroutine, Sequence
+from pathlib import Path
 from typing import Any, Final
 
 import aiohttp
@@ -19,7 +20,7 @@ from huskies.config import PeersEntry
 from huskies.gateway.admission import RefusedError
 from huskies.gateway.board_store import BoardStore
 from huskies.gateway.feed import Feed
-from huskies.gateway.keys import gateway_id, is_signed
+from huskies.gateway.keys import gateway_id
 from huskies.gateway.peers.asking import UNKNOWN, ask_all
 from huskies.gateway.peers.bases import Waits
 from huskies.gateway.peers.holders import Holders
@@ -34,7 +35,9 @@ from huskies.protocol.gateway import Elsewhere
 from huskies.protocol.peer import PeerSession
 from huskies.protocol.vectors import Origin
 from huskies.protocol.wire import CLOSE_GOING_AWAY, DRAINING, UNAUTHORIZED
+from huskies.signing import is_signed
 from huskies.sockets import Socket, clean, websocket_url
+from huskies.tls import trusted
 
 _log = logging.getLogger("huskies.peers")
 
@@ -76,9 +79,11 @@ class Peers:
         policy: Callable[[], PeersEntry],
         urls: Sequence[str],
         token: str | None,
+        tls_ca: Path | None,
         loopback: bool,
         present: Callable[[], list[wire.Present]],
         end_session: Callable[[str], None],
+        lets_replicate: Callable[[str], bool],
         now_ms: Callable[[], int],
     ) -> None:
         self.log = log
@@ -90,12 +95,14 @@ class Peers:
         self._key = key
         self._policy = policy
         self._token = token
+        self._tls_ca = tls_ca
         self._loopback = loopback
         self._links: dict[str, PeerLink] = {}
         self._serving: set[PeerLink] = set()
         self.presence = PresenceTable(self.gateway_id)
         self._present = present
         self._end_session = end_session
+        self._lets_replicate = lets_replicate
         self._now_ms = now_ms
         self._dialed = [Dialed(url) for url in urls]
         self.waits = Waits()
@@ -139,7 +146,9 @@ class Peers:
     def check(self, token: str | None) -> None:
         """Whether who presents this token may connect; raises `RefusedError`."""
         expected = self._expected_token()
-        if expected is None:
+        if token is not None and self._lets_replicate(token):
+            pass
+        elif expected is None:
             if not self._loopback:
                 raise RefusedError(403, "no peer token is set here: set HUSKIES_PEER_TOKEN")
         elif token is None or not hmac.compare_digest(token.encode(), expected.encode()):
@@ -305,7 +314,9 @@ class Peers:
         backoff = Backoff()
         failures = 0
         async with aiohttp.ClientSession(
-            timeout=aiohttp.ClientTimeout(total=None), cookie_jar=aiohttp.DummyCookieJar()
+            connector=aiohttp.TCPConnector(ssl=trusted(dialed.url, self._tls_ca)),
+            timeout=aiohttp.ClientTimeout(total=None),
+            cookie_jar=aiohttp.DummyCookieJar(),
         ) as client:
             while not self._stopping:
                 reason, accepted = await self._attempt(client, dialed)
@@ -329,6 +340,8 @@ class Peers:
             return f"it did not answer within {limits.GREETING_LIMIT:.0f} s", False
         except aiohttp.WSServerHandshakeError as error:
             return f"it refuses the connection (HTTP {error.status}); is the peer token right?", False
+        except aiohttp.ClientConnectorCertificateError as error:
+            return f"its certificate is not trusted: {clean(str(error.certificate_error))}", False
         except aiohttp.ClientConnectorError as error:
             return f"it cannot be reached: {clean(str(error.os_error))}", False
         except (aiohttp.ClientError, OSError, ValueError) as error:

@@ -42,6 +42,7 @@ async function getJson(path, query = {}) {
     throw new Error("the gateway does not answer");
   }
   const body = await response.json().catch(() => ({}));
+  if (response.status === 401) location.assign("/login");
   if (!response.ok) throw new Error(body.error ?? `the gateway answered with status ${response.status}`);
   return body;
 }

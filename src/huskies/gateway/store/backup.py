@@ -22,6 +22,7 @@ from huskies import __version__
 from huskies.config import PROJECTS_FILE
 from huskies.errors import ConfigError, StoreError
 from huskies.gateway import keys
+from huskies.gateway.access import file as access_file
 from huskies.gateway.store import log_store
 from huskies.gateway.store.neighbours import last_block
 from huskies.gateway.store.views import discard_index
@@ -29,6 +30,8 @@ from huskies.storage.sqlite import open_reader
 
 MANIFEST: Final = "backup.json"
 _FORMAT: Final = 1
+# What stands beside the log, if it does; where it is there already, it stays as it is.
+_BESIDE: Final = (PROJECTS_FILE, access_file.FILE_NAME)
 _READ_BYTES: Final = 1 << 20
 
 
@@ -87,6 +90,10 @@ def _fill(partial: Path, data_dir: Path, now_ms: int) -> Manifest:
     if projects.is_file():
         _write(partial / projects.name, projects.read_bytes())
         names.append(projects.name)
+    access = data_dir / access_file.FILE_NAME
+    if access.is_file():
+        _copy_database(access, partial / access.name)
+        names.append(access.name)
     files = {}
     for name in names:
         _sync(partial / name)
@@ -95,13 +102,18 @@ def _fill(partial: Path, data_dir: Path, now_ms: int) -> Manifest:
 
 
 def _copy_log(source: Path, copy: Path) -> tuple[str, int, int]:
+    _copy_database(source, copy)
+    with contextlib.closing(_opened(copy)) as target:
+        return log_store.log_id(target), *last_block(target)
+
+
+def _copy_database(source: Path, copy: Path) -> None:
     os.close(os.open(copy, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
     with contextlib.closing(open_reader(source)) as reader, contextlib.closing(_opened(copy)) as target:
         # In one step, so as of one moment: a gateway that writes meanwhile does not make it begin anew.
         reader.backup(target)
         # Without a WAL beside it the copy is one file, and can be read where nothing can be written.
         target.execute("PRAGMA journal_mode = DELETE")
-        return log_store.log_id(target), *last_block(target)
 
 
 def _opened(path: Path) -> sqlite3.Connection:
@@ -123,7 +135,7 @@ def read_manifest(source: Path) -> Manifest:
         raise ConfigError(str(path), f"is of format {manifest.format}; a newer Huskies reads it")
     if log_store.FILE_NAME not in manifest.files or not set(manifest.files) <= {
         log_store.FILE_NAME,
-        PROJECTS_FILE,
+        *_BESIDE,
     }:
         raise ConfigError(str(path), "expected the manifest of a backup: it names other files")
     return manifest
@@ -159,8 +171,9 @@ def _settle(data_dir: Path, partials: dict[str, Path]) -> None:
     key = data_dir / keys.FILE_NAME
     if key.exists():
         key.replace(key.with_suffix(".before-restore"))
-    if PROJECTS_FILE in partials and not (data_dir / PROJECTS_FILE).exists():
-        partials[PROJECTS_FILE].rename(data_dir / PROJECTS_FILE)
+    for name in _BESIDE:
+        if name in partials and not (data_dir / name).exists():
+            partials[name].rename(data_dir / name)
     for suffix in ("-wal", "-shm"):
         (data_dir / f"{log_store.FILE_NAME}{suffix}").unlink(missing_ok=True)
     partials[log_store.FILE_NAME].rename(data_dir / log_store.FILE_NAME)

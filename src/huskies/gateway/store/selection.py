@@ -15,13 +15,21 @@ _BEGIN: Final = b'{"type":"'
 
 
 class Filter(msgspec.Struct, frozen=True, kw_only=True):
-    """What to show; None: everything. `since` (inclusive) and `until` (exclusive) are the event's Unix ms."""
+    """What to show; None: everything. `since` (inclusive) and `until` (exclusive) are the event's Unix ms.
+
+    `allowed`: the projects that the reader may see at all.
+    """
 
     project: str | None = None
+    allowed: frozenset[str] | None = None
     type: str | None = None
     story: str | None = None
     since: int | None = None
     until: int | None = None
+
+    def admits_project(self, project: str) -> bool:
+        """Whether events of a project are asked for, and may be seen."""
+        return self.project in (None, project) and (self.allowed is None or project in self.allowed)
 
     @property
     def by_time(self) -> bool:
@@ -72,7 +80,7 @@ def select(
         stream = streams[run.stream_id]
         assert stream is not None  # noqa: S101 - a run's stream is registered before its first event
         shown = run.shown(stream)
-        if position + shown > after + 1 and wanted.project in (None, stream.project):
+        if position + shown > after + 1 and wanted.admits_project(stream.project):
             first = max(position, after + 1) - block.position
             last = position + shown - block.position
             yield from _show(block, run, position, stream, log_id, hits[_at(hits, first) : _at(hits, last)])

@@ -1,0 +1,67 @@
+"""`huskies sleds`: the sleds that were enrolled at a gateway."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from huskies.cli.options import data_dir_option, examples, setting
+
+
+@click.group(
+    "sleds",
+    short_help="List, approve and revoke enrolled sleds.",
+    epilog=examples("huskies sleds list", "huskies sleds approve 3f2a", "huskies sleds revoke 3f2a"),
+)
+def command() -> None:
+    """Say which of the sleds that came with an invitation (`huskies token invite`) may push.
+
+    A sled is named by its key, or the beginning of it. Works on access.db in the gateway's data directory.
+    """
+
+
+@command.command("list")
+@setting("--json", "as_json", is_flag=True, help="Print each sled as one JSON object a line.")
+@data_dir_option
+def list_sleds(as_json: bool, data_dir: Path) -> None:
+    """Print every sled that was ever enrolled: its project, key and state, and when it came."""
+    from huskies.cli.access import Access
+    from huskies.cli.times import duration, now_ms
+
+    with Access(data_dir) as access:
+        found = access.enrolled()
+    for sled in found:
+        if as_json:
+            import msgspec
+
+            click.echo(msgspec.json.encode(sled))
+        else:
+            ago = duration(now_ms() - sled.enrolled_ms)
+            click.echo(f"{sled.project}  {sled.sled_id[:16]}  {sled.state}  enrolled {ago} ago")
+    if not found:
+        click.echo("No sled is enrolled; invite one with `huskies token invite PROJECT`.", err=True)
+
+
+@command.command("approve")
+@click.argument("sled")
+@data_dir_option
+def approve(sled: str, data_dir: Path) -> None:
+    """Let SLED push, which waits for that or was revoked."""
+    from huskies.cli.access import Access
+
+    with Access(data_dir) as access:
+        found = access.approve(sled)
+    click.echo(f"{found.sled_id[:16]} may push for {found.project}")
+
+
+@command.command("revoke")
+@click.argument("sled")
+@data_dir_option
+def revoke(sled: str, data_dir: Path) -> None:
+    """Let SLED push no more, at once."""
+    from huskies.cli.access import Access
+
+    with Access(data_dir) as access:
+        found = access.revoke_sled(sled)
+    click.echo(f"{found.sled_id[:16]} may not push for {found.project} any more")

@@ -1,0 +1,1 @@
+"""Who may do what at a gateway: tokens and their scopes, enrolled sleds, people who log in, and the audit."""

@@ -1,0 +1,231 @@
+"""Lets requests in: finds out who asks, and whether that one may (`access.guard` knows)."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from enum import Enum, auto
+from typing import Final
+
+import msgspec
+from aiohttp import web
+
+from huskies import limits
+from huskies.config import AccessEntry
+from huskies.gateway.access import proxies
+from huskies.gateway.access.attempts import Attempts
+from huskies.gateway.access.audit import Entry
+from huskies.gateway.access.guard import ANYONE, Caller, Guard
+from huskies.gateway.access.proxies import Origin
+from huskies.gateway.access.scopes import parse
+from huskies.gateway.admission import RefusedError
+from huskies.gateway.metrics import Metrics
+from huskies.httpd import Handler, bearer, error_response, is_foreign
+from huskies.protocol import wire
+from huskies.protocol.enrolment import ENROL_PATH
+from huskies.protocol.peer_wire import PEERS_PATH
+
+_log = logging.getLogger("huskies.access")
+
+LOGIN_PATH: Final = "/login"
+LOGOUT_PATH: Final = "/logout"
+# With the prefix a browser keeps it for this host and TLS alone, whatever a neighbour sets.
+COOKIE: Final = "huskies"
+SECURE_COOKIE: Final = "__Host-huskies"
+
+
+class Need(Enum):
+    """What a request needs."""
+
+    # Nothing, or something that its handler looks at: a sled's token, an invitation.
+    NOTHING = auto()
+    READ = auto()
+    READ_ALL = auto()
+
+
+_NEEDS: Final = {
+    wire.EVENTS_PATH: Need.READ,
+    wire.PROJECTS_PATH: Need.READ,
+    "/gateway/digests": Need.READ_ALL,
+    PEERS_PATH: Need.READ_ALL,
+    "/metrics": Need.READ_ALL,
+    "/": Need.READ,
+    wire.TOKENS_PATH: Need.NOTHING,
+    wire.PUSH_PATH: Need.NOTHING,
+    ENROL_PATH: Need.NOTHING,
+    "/healthz": Need.NOTHING,
+    "/readyz": Need.NOTHING,
+    "/openapi.json": Need.NOTHING,
+    LOGIN_PATH: Need.NOTHING,
+    LOGOUT_PATH: Need.NOTHING,
+}
+_PUBLIC: Final = "/static/"
+_UNAUTHORIZED: Final = 401
+_TOO_MANY: Final = 429
+
+
+class _Asked(msgspec.Struct):
+    """What the gate found out about a request."""
+
+    origin: Origin
+    caller: Caller | None = None
+
+
+_ASKED: Final = web.RequestKey("asked", _Asked)
+
+
+def need_of(request: web.Request) -> Need:
+    """What a request needs; what nobody thought of needs everything."""
+    if request.path.startswith(_PUBLIC):
+        return Need.NOTHING
+    if request.path == PEERS_PATH and "Upgrade" in request.headers:
+        return Need.NOTHING
+    return _NEEDS.get(request.path, Need.READ_ALL)
+
+
+class Gate:
+    """The way in. `settings` is `[access]` of projects.toml as it is now; `now_ms` is the wall clock."""
+
+    def __init__(
+        self,
+        guard: Guard,
+        *,
+        settings: Callable[[], AccessEntry],
+        metrics: Metrics,
+        now_ms: Callable[[], int],
+    ) -> None:
+        self.guard = guard
+        self._settings = settings
+        self._metrics = metrics
+        self.now_ms = now_ms
+        self._failures = Attempts(most=limits.FAILED_LOGINS_MAX, seconds=limits.FAILED_LOGINS_WITHIN)
+
+    @web.middleware
+    async def middleware(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Refuse who may not; handlers find the caller in `caller_of`."""
+        self.guard.refresh()
+        asked = request[_ASKED] = _Asked(self._origin(request))
+        try:
+            self._check_origin(request)
+            asked.caller = self._admit(request)
+        except RefusedError as error:
+            return self.refused(request, error)
+        return await handler(request)
+
+    def refused(self, request: web.Request, error: RefusedError) -> web.Response:
+        """Answer who may not, and say so in the log and the audit."""
+        self.say_refused(request, error)
+        if error.status == _UNAUTHORIZED and request.path == "/":
+            return web.Response(status=303, headers={"Location": LOGIN_PATH, "Cache-Control": "no-store"})
+        answer = error_response(error.status, error.problem)
+        if error.status == _UNAUTHORIZED:
+            answer.headers["WWW-Authenticate"] = 'Bearer realm="huskies"'
+        return answer
+
+    def say_refused(self, request: web.Request, error: RefusedError) -> None:
+        """Say in the log and the audit that someone was refused; after too many, in the metrics alone."""
+        self._metrics.refused("access")
+        if error.status != _TOO_MANY:
+            self.note(request, "refused", request.path, outcome=error.problem)
+            extra = {"path": request.path, "peer": origin_of(request).address}
+            _log.warning("refused a request: %s", error.problem, extra=extra)
+
+    def note(
+        self, request: web.Request, action: str, subject: str, *, who: str = "", outcome: str = "ok"
+    ) -> None:
+        """Keep what a request did for the audit."""
+        self.guard.note(
+            Entry(
+                at_ms=self.now_ms(),
+                who=who,
+                action=action,
+                subject=subject,
+                outcome=outcome,
+                address=origin_of(request).address,
+            )
+        )
+
+    # --- guessing ----------------------------------------------------------------------------------
+
+    def failed(self, request: web.Request) -> RefusedError:
+        """A secret was tried that is none: the refusal, which no longer says so after too many."""
+        address, now = origin_of(request).address, asyncio.get_running_loop().time()
+        wait = self._failures.wait(address, now)
+        if wait:
+            problem = f"too many failed attempts from this address: try again in {wait} s"
+            return RefusedError(_TOO_MANY, problem)
+        self._failures.failed(address, now)
+        return RefusedError(_UNAUTHORIZED, "the token is unknown, revoked or has expired")
+
+    # --- who ---------------------------------------------------------------------------------------
+
+    def _admit(self, request: web.Request) -> Caller | None:
+        need = need_of(request)
+        if need is Need.NOTHING:
+            return None
+        caller = self._caller(request)
+        if caller is None:
+            raise RefusedError(
+                _UNAUTHORIZED, "a token is needed: `huskies token create NAME --scope read` makes one"
+            )
+        if not caller.scopes.may_read_something:
+            raise RefusedError(403, f"{caller.who} may not read here")
+        if need is Need.READ_ALL and not caller.scopes.reads_all:
+            raise RefusedError(403, f"{caller.who} may read single projects, and not this")
+        return caller
+
+    def _caller(self, request: web.Request) -> Caller | None:
+        secret = bearer(request)
+        if secret is not None:
+            caller = self.guard.by_token(secret)
+            if caller is None and not self.guard.is_open:
+                raise self.failed(request)
+            return caller or ANYONE
+        login = request.cookies.get(SECURE_COOKIE) or request.cookies.get(COOKIE)
+        if login is not None and (caller := self.guard.by_login(login)) is not None:
+            return caller
+        return self._named_by_proxy(request) or (ANYONE if self.guard.is_open else None)
+
+    def _named_by_proxy(self, request: web.Request) -> Caller | None:
+        """Whom a trusted proxy has authenticated."""
+        settings = self._settings()
+        if settings.user_header is None or not origin_of(request).proxied:
+            return None
+        user = request.headers.get(settings.user_header, "").strip()
+        return Caller(f"{user} (proxy)", parse(settings.user_scopes)) if user else None
+
+    # --- from where --------------------------------------------------------------------------------
+
+    def _origin(self, request: web.Request) -> Origin:
+        return proxies.seen(
+            remote=request.remote or "",
+            secure=request.secure,
+            host=request.host,
+            headers=request.headers,
+            trusted=proxies.networks(self._settings().trusted_proxies),
+        )
+
+    def _check_origin(self, request: web.Request) -> None:
+        """A browser's page of another origin changes nothing here, and opens no stream or WebSocket."""
+        opens = "Upgrade" in request.headers or request.path in (wire.EVENTS_PATH, wire.PUSH_PATH)
+        if request.method in ("GET", "HEAD") and not opens:
+            return
+        origin, allowed = request.headers.get("Origin"), self._settings().origins
+        host = origin_of(request).host if origin_of(request).proxied else None
+        if origin is None:
+            return
+        if (origin not in allowed) if allowed else is_foreign(request, host):
+            raise RefusedError(403, "requests from pages of another origin are refused")
+
+
+def origin_of(request: web.Request) -> Origin:
+    """Where a request that came through the gate comes from."""
+    return request[_ASKED].origin
+
+
+def caller_of(request: web.Request) -> Caller:
+    """Who asks, where the gate let only those in who may."""
+    caller = request[_ASKED].caller
+    assert caller is not None  # noqa: S101 - the gate asked for one
+    return caller

@@ -1,0 +1,35 @@
+"""Streams that are open: they end when whoever opened them may not read any more."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from huskies.gateway.access.guard import Caller, Guard
+
+
+class LiveReaders:
+    """The tasks that serve streams, each with who asked for it."""
+
+    def __init__(self) -> None:
+        self._readers: dict[asyncio.Task[object], Caller] = {}
+
+    @contextmanager
+    def reading(self, caller: Caller) -> Iterator[None]:
+        """Meanwhile the task that runs this is ended if the caller may not read any more."""
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 - handlers run in tasks
+        self._readers[task] = caller
+        try:
+            yield
+        finally:
+            self._readers.pop(task, None)
+
+    def end_revoked(self, guard: Guard) -> int:
+        """End those whose callers may not read any more; how many that were."""
+        ended = [task for task, caller in self._readers.items() if not guard.holds(caller)]
+        for task in ended:
+            del self._readers[task]
+            task.cancel()
+        return len(ended)

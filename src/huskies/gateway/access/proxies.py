@@ -1,0 +1,75 @@
+"""Who and what a request comes from, where a reverse proxy stands between. Pure.
+
+`X-Forwarded-*` is what anyone may write. It is believed from the addresses that projects.toml lists, and of a
+chain of proxies only as far back as each is one of those.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from typing import Final, NamedTuple, TypeAlias
+
+Network: TypeAlias = IPv4Network | IPv6Network
+
+_FOR: Final = "X-Forwarded-For"
+_PROTO: Final = "X-Forwarded-Proto"
+_HOST: Final = "X-Forwarded-Host"
+
+
+class Origin(NamedTuple):
+    """Where a request comes from: the client's address, whether it used TLS, and the host that it named.
+
+    `proxied`: a trusted proxy passed it on, and what that says of the user may be believed, too.
+    """
+
+    address: str
+    secure: bool
+    host: str
+    proxied: bool
+
+
+def networks(texts: Sequence[str]) -> list[Network]:
+    """Addresses or networks; raises `ValueError` with the text that is neither."""
+    return [ip_network(text, strict=False) for text in texts]
+
+
+def seen(
+    *, remote: str, secure: bool, host: str, headers: Mapping[str, str], trusted: Sequence[Network]
+) -> Origin:
+    """What a request that `remote` sent really comes from."""
+    if not is_among(remote, trusted):
+        return Origin(remote, secure, host, proxied=False)
+    client = remote
+    for hop in reversed(headers.get(_FOR, "").split(",")):
+        address = _address(hop.strip())
+        if address is None:
+            # Whatever stands here, what stands before it cannot be believed.
+            break
+        client = str(address)
+        if not is_among(client, trusted):
+            break
+    # Each proxy appends, or there is one alone: the last is what the nearest one says.
+    proto = headers.get(_PROTO, "").rpartition(",")[2].strip().lower()
+    named = headers.get(_HOST, "").rpartition(",")[2].strip()
+    return Origin(client, proto == "https" if proto else secure, named or host, proxied=True)
+
+
+def is_among(address: str, found: Sequence[Network]) -> bool:
+    """Whether an address lies in one of these networks."""
+    parsed = _address(address)
+    return parsed is not None and any(parsed in network for network in found)
+
+
+def _address(text: str) -> IPv4Address | IPv6Address | None:
+    # [::1]:1234 and 10.0.0.1:1234 are what some proxies write.
+    if text.startswith("["):
+        text = text[1:].partition("]")[0]
+    elif text.count(":") == 1:
+        text = text.partition(":")[0]
+    try:
+        parsed = ip_address(text)
+    except ValueError:
+        return None
+    mapped = parsed.ipv4_mapped if isinstance(parsed, IPv6Address) else None
+    return mapped or parsed
