@@ -14,7 +14,6 @@ import stat
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Final, TypeVar
-from urllib.parse import SplitResult, urlsplit
 
 import msgspec
 from msgspec import Meta
@@ -25,6 +24,7 @@ from huskies.events.names import is_project_name, make_project_name
 from huskies.limits import COPIES_MAX, KEEP_ACKED_MS, PROJECT_NAME_MAX
 from huskies.logs import register_secret
 from huskies.toml_file import dotted, place, read, reason, refuse
+from huskies.urls import gateway_base_url, gateway_base_urls, is_base_url
 
 DEFAULT_HOST: Final = "127.0.0.1"
 DEFAULT_GATEWAY_PORT: Final = 3000
@@ -40,11 +40,6 @@ PEER_TOKEN_VARIABLE: Final = "HUSKIES_PEER_TOKEN"  # noqa: S105 - a variable's n
 
 _GATEWAY_ID: Final = re.compile(r"[0-9a-f]{64}")
 PROJECT_NAME_RULE: Final = f"expected a project name: 1 to {PROJECT_NAME_MAX} of A-Z a-z 0-9 . _ -"
-_GATEWAY_URL_RULE: Final = (
-    "expected a URL of http, https, ws or wss with a host, without user name, query or fragment, "
-    "such as http://gateway.example:3000"
-)
-_EACH_ONCE: Final = "expected each gateway once; leave out the repetition"
 _DURATION_RULE: Final = "expected a duration such as 12h, 7d or 4w"
 _PROJECT_URL_RULE: Final = "expected an http or https URL with a host, such as http://web-shop:3001"
 _CREDENTIAL_RULE: Final = "expected a token: printable ASCII without spaces, as `huskies token make` gives it"
@@ -277,7 +272,7 @@ def load_projects(data_dir: Path) -> ProjectsFile:
             if not is_project_name(name):
                 refuse(path, dotted(table, name), PROJECT_NAME_RULE)
     for name, entry in file.projects.items():
-        if entry.url is not None and not _is_base_url(entry.url, ("http", "https")):
+        if entry.url is not None and not is_base_url(entry.url, ("http", "https")):
             refuse(path, dotted("projects", name, "url"), _PROJECT_URL_RULE)
     owners: dict[str, str] = {}
     for name, token in file.sled_tokens.items():
@@ -310,58 +305,12 @@ def _check_peers(path: Path, peers: PeersEntry) -> None:
         _checked_token(peers.token, place(path, "peers.token"))
 
 
-def gateway_base_url(text: str, where: str) -> str:
-    """The URL without a trailing slash; raises `ConfigError`, without the URL: it may hold a password."""
-    text = text.strip()
-    if not _is_base_url(text, ("http", "https", "ws", "wss")):
-        raise ConfigError(where, _GATEWAY_URL_RULE)
-    return text.rstrip("/")
-
-
-def gateway_base_urls(texts: str | Sequence[str], where: str) -> tuple[str, ...]:
-    """Each URL without a trailing slash; a text may hold several, apart by spaces or commas, or none.
-
-    Raises `ConfigError`, also where one gateway is named twice.
-    """
-    texts = [texts] if isinstance(texts, str) else texts
-    urls = tuple(gateway_base_url(url, where) for text in texts for url in split_urls(text))
-    if len({_server(url) for url in urls}) < len(urls):
-        raise ConfigError(where, _EACH_ONCE)
-    return urls
-
-
-def split_urls(text: str) -> list[str]:
-    """The URLs in a text, apart by spaces or commas."""
-    return text.replace(",", " ").split()
-
-
-def _server(url: str) -> tuple[str, str | None, int, str]:
-    """What two spellings of one gateway's URL have in common."""
-    parts = urlsplit(url)
-    tls = parts.scheme in ("https", "wss")
-    return "s" * tls, parts.hostname, parts.port or (443 if tls else 80), parts.path
-
-
 def _duration(text: str, where: str) -> int:
     """Milliseconds; raises `ConfigError`."""
     try:
         return parse_duration(text)
     except ValueError:
         raise ConfigError(where, f"{_DURATION_RULE}; got {text!r}") from None
-
-
-def _is_base_url(text: str, schemes: tuple[str, ...]) -> bool:
-    try:
-        parts = urlsplit(text)
-        # Reading the port is what checks it.
-        usable = parts.port is None or parts.port > 0
-    except ValueError:
-        return False
-    return usable and parts.scheme in schemes and bool(parts.hostname) and not _has_extras(text, parts)
-
-
-def _has_extras(text: str, parts: SplitResult) -> bool:
-    return "@" in parts.netloc or any(mark in text for mark in "?#") or not text.isprintable() or " " in text
 
 
 def _first(flag: _Shape | None, file: _Shape | None, default: _Shape) -> _Shape:

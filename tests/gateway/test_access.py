@@ -16,6 +16,7 @@ from tests.gateway.conftest import Eventually, Http, StartGateway, stop
 from tests.support.relay_client import ClosedError, blocked, connect, connect_v1, new_epoch, new_key, push
 
 from huskies import limits
+from huskies.errors import ConfigError
 from huskies.gateway.access import audit, tokens
 from huskies.gateway.access.audit import Entry
 from huskies.gateway.access.file import AccessFile
@@ -406,6 +407,35 @@ async def test_only_the_origins_that_are_listed_may_use_it(
             (gateway.url, 403),
         ):
             assert (await browser.post("/login", {"Origin": origin}, token=secret)).status == status
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        (
+            'trusted_proxies = ["proxy.example"]',
+            "access.trusted_proxies: expected addresses or networks such as",
+        ),
+        (
+            'trusted_proxies = ["10.0.0.0/40"]',
+            "access.trusted_proxies: expected addresses or networks such as",
+        ),
+        (
+            'user_scopes = ["write"]',
+            "access.user_scopes: expected push:PROJECT, read, read:PROJECT, admin or",
+        ),
+        ('origins = ["huskies.example"]', "access.origins: expected origins such as https://huskies.example"),
+        ('origins = ["https://huskies.example/"]', "access.origins: expected origins such as"),
+        ('user_header = "X-Forwarded-User"', "access.user_header: expected trusted_proxies beside it"),
+        ('users = ["ann"]', "access.users: unknown key; expected one of trusted_proxies"),
+    ],
+)
+async def test_what_the_file_says_of_access_is_checked_when_it_is_read(
+    start_gateway: StartGateway, line: str, problem: str
+) -> None:
+    with pytest.raises(ConfigError) as refused:
+        await start_gateway(projects=f"[access]\n{line}\n")
+    assert problem in str(refused.value)
 
 
 async def test_the_audit_names_the_client_behind_the_proxy(

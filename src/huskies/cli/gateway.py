@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def _peer_urls(_ctx: click.Context, _parameter: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:
-    from huskies.config import gateway_base_url
+    from huskies.urls import gateway_base_url
 
     return tuple(gateway_base_url(url, "--peer") for url in value)
 

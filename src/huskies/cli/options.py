@@ -185,7 +185,8 @@ def reader_url_option(command: _Command) -> _Command:
 
 
 def _reader_url(_ctx: click.Context, _parameter: click.Parameter, value: str | None) -> str:
-    from huskies.config import DEFAULT_GATEWAY_URL, gateway_base_url, split_urls
+    from huskies.config import DEFAULT_GATEWAY_URL
+    from huskies.urls import gateway_base_url, split_urls
 
     # Empty means "no relay" to a sled; to someone who reads it means nothing. Of several, which the variable
     # may name for a sled, the preferred one is asked.

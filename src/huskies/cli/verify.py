@@ -21,7 +21,7 @@ _Progress = Callable[[int], None]
 
 
 def _against(_ctx: click.Context, _parameter: click.Parameter, value: tuple[str, ...]) -> list[str]:
-    from huskies.config import gateway_base_url
+    from huskies.urls import gateway_base_url
 
     urls = [gateway_base_url(url, "--against") for url in value]
     return ["http" + url.removeprefix("ws") if url.startswith("ws") else url for url in urls]

@@ -165,9 +165,7 @@ class Gateway:
         self._access_lock = asyncio.Lock()
         loopback = is_loopback(self._settings.host)
         self.guard = Guard(reader, self._access, loopback=loopback, now_ms=now_ms)
-        self.gate = Gate(
-            self.guard, settings=lambda: self.policy().access, metrics=self.metrics, now_ms=now_ms
-        )
+        self.gate = Gate(self.guard, reach=self._policy.reach, metrics=self.metrics, now_ms=now_ms)
         self.readers = LiveReaders()
 
     async def _open_log(self) -> None:

@@ -12,15 +12,14 @@ import msgspec
 from aiohttp import web
 
 from huskies import limits
-from huskies.config import AccessEntry
 from huskies.gateway.access import proxies
 from huskies.gateway.access.attempts import Attempts
 from huskies.gateway.access.audit import Entry
 from huskies.gateway.access.guard import ANYONE, Caller, Guard
 from huskies.gateway.access.proxies import Origin
-from huskies.gateway.access.scopes import parse
 from huskies.gateway.admission import RefusedError
 from huskies.gateway.metrics import Metrics
+from huskies.gateway.policy import Reach
 from huskies.httpd import Handler, bearer, error_response, is_foreign
 from huskies.protocol import wire
 from huskies.protocol.enrolment import ENROL_PATH
@@ -85,18 +84,18 @@ def need_of(request: web.Request) -> Need:
 
 
 class Gate:
-    """The way in. `settings` is `[access]` of projects.toml as it is now; `now_ms` is the wall clock."""
+    """The way in. `reach` is what `[access]` of projects.toml says now; `now_ms` is the wall clock."""
 
     def __init__(
         self,
         guard: Guard,
         *,
-        settings: Callable[[], AccessEntry],
+        reach: Callable[[], Reach],
         metrics: Metrics,
         now_ms: Callable[[], int],
     ) -> None:
         self.guard = guard
-        self._settings = settings
+        self._reach = reach
         self._metrics = metrics
         self.now_ms = now_ms
         self._failures = Attempts(most=limits.FAILED_LOGINS_MAX, seconds=limits.FAILED_LOGINS_WITHIN)
@@ -189,11 +188,11 @@ class Gate:
 
     def _named_by_proxy(self, request: web.Request) -> Caller | None:
         """Whom a trusted proxy has authenticated."""
-        settings = self._settings()
-        if settings.user_header is None or not origin_of(request).proxied:
+        reach = self._reach()
+        if reach.user_header is None or not origin_of(request).proxied:
             return None
-        user = request.headers.get(settings.user_header, "").strip()
-        return Caller(f"{user} (proxy)", parse(settings.user_scopes)) if user else None
+        user = request.headers.get(reach.user_header, "").strip()
+        return Caller(f"{user} (proxy)", reach.user_scopes) if user else None
 
     # --- from where --------------------------------------------------------------------------------
 
@@ -203,7 +202,7 @@ class Gate:
             secure=request.secure,
             host=request.host,
             headers=request.headers,
-            trusted=proxies.networks(self._settings().trusted_proxies),
+            trusted=self._reach().trusted,
         )
 
     def _check_origin(self, request: web.Request) -> None:
@@ -211,7 +210,7 @@ class Gate:
         opens = "Upgrade" in request.headers or request.path in (wire.EVENTS_PATH, wire.PUSH_PATH)
         if request.method in ("GET", "HEAD") and not opens:
             return
-        origin, allowed = request.headers.get("Origin"), self._settings().origins
+        origin, allowed = request.headers.get("Origin"), self._reach().origins
         host = origin_of(request).host if origin_of(request).proxied else None
         if origin is None:
             return

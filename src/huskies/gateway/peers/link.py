@@ -20,8 +20,9 @@ from huskies.gateway.peers.bases import Bases
 from huskies.gateway.peers.holders import Sent
 from huskies.gateway.peers.incoming import Incoming
 from huskies.gateway.peers.mending import Fetches, answer
-from huskies.gateway.peers.outgoing import Outgo, Outgoing, RunsOut
-from huskies.gateway.store.blocks import Block, Run, Stream
+from huskies.gateway.peers.outgoing import Outgoing
+from huskies.gateway.peers.walk import Walk
+from huskies.gateway.store.blocks import Stream
 from huskies.protocol import peer_wire as wire
 from huskies.protocol.effects import End, Ping, Send
 from huskies.protocol.gateway import Elsewhere
@@ -53,8 +54,6 @@ _log = logging.getLogger("huskies.peers")
 
 _TICK: Final = 1.0
 _NOTHING_SAID: Final = (None, False)
-# What is read from the log at a time.
-_CHUNK_EVENTS: Final = 5_000
 _CHECKS_AT_ONCE: Final = 200
 
 
@@ -91,16 +90,10 @@ class PeerLink:
         self._sent = Sent()
         self._outgoing: deque[Send | Ping] = deque()
         self._wake = asyncio.Event()
-        self._room = asyncio.Event()
         self._all_said = asyncio.Event()
         self.ended = asyncio.Event()
-        self._position = 0
-        # Counts how often the log is walked from its beginning.
-        self._walks = 0
-        # As of which walk and which drops the bases were said.
-        self._bases_said = (-1, 0)
+        self._walk = Walk(peers, core, self._out, self._sent, self._put)
         self._frame_size = 0
-        self._boards: deque[KeptBoard] = deque()
         # How far the other gateway held what this one lacked when the connection began.
         self._awaited: dict[Origin, int] = {}
         self._said: dict[Origin, tuple[int | None, bool]] = {}
@@ -116,7 +109,7 @@ class PeerLink:
     @property
     def unsent(self) -> int:
         """How many events of the log have not been looked at for this gateway yet."""
-        return self._peers.feed.head.position - self._position
+        return self._walk.unsent
 
     def has_caught_up(self) -> bool:
         """Whether everything that the other gateway held when the connection began is here."""
@@ -142,7 +135,7 @@ class PeerLink:
         self._carry_out_now(self.core.start())
         try:
             reason = await first_of(
-                self._read(), self._write(), self._send(), self._tick(), self._until_end()
+                self._read(), self._write(), self._walk.go(), self._tick(), self._until_end()
             )
         finally:
             self.open = False
@@ -163,14 +156,17 @@ class PeerLink:
         if self.open:
             self._say(presence)
 
+    def _put(self, frame: Send) -> None:
+        self._outgoing.append(frame)
+        self._wake.set()
+
     def _say(self, frame: wire.Frame) -> None:
         self._carry_out_now([Send(wire.encode(frame))])
 
     def board_changed(self, board: KeptBoard) -> None:
         """A project's board was corrected by its sled: the other gateway hears of it."""
         if self.open:
-            self._boards.append(board)
-            self._wake.set()
+            self._walk.add_boards([board])
 
     # --- what comes --------------------------------------------------------------------------------
 
@@ -183,8 +179,7 @@ class PeerLink:
                     self._frame_size = len(message.data)
                     for effect in self.core.receive(message.data, now()):
                         await self._carry_out(effect)
-                    if self.core.may_send:
-                        self._room.set()
+                    self._walk.room_was_made()
                     if self._peers.log.crowded:
                         await self._peers.log.room()
                 case aiohttp.WSMsgType.PING:
@@ -278,7 +273,7 @@ class PeerLink:
     async def _opened(self) -> None:
         boards = await self._peers.boards.load()
         self.open = self.was_open = True
-        self._boards.extend(boards)
+        self._walk.add_boards(boards)
         self._peers.greet(self)
         self._wake.set()
         _log.info("connected to a gateway", extra={"peer": self.peer_id})
@@ -329,16 +324,11 @@ class PeerLink:
 
     def rescan(self) -> None:
         """Something that could not be sent may be there now: look through the log again."""
-        self._begin_anew()
+        self._walk.begin_anew()
 
     def _rescan(self, origin: Origin, seq: int, digest: int) -> None:
         self._out.they_have_only(origin, seq, digest)
-        self._begin_anew()
-        self._wake.set()
-
-    def _begin_anew(self) -> None:
-        self._position = 0
-        self._walks += 1
+        self._walk.begin_anew()
 
     # --- what goes ---------------------------------------------------------------------------------
 
@@ -361,76 +351,6 @@ class PeerLink:
             if self._end.done():
                 self._all_said.set()
             await self._wake.wait()
-
-    async def _send(self) -> str:
-        """Walk the log from its beginning to its live end, and send what the other gateway lacks."""
-        peers = self._peers
-        while True:
-            if not self.core.may_send:
-                self._room.clear()
-                await self._room.wait()
-                continue
-            self._send_boards()
-            position, walk = self._position, self._walks
-            blocks = peers.feed.recent(position)
-            if blocks is None:
-                blocks, reached = await peers.history.blocks_lacking(position, self._lacks, _CHUNK_EVENTS)
-            elif blocks:
-                reached = blocks[-1].last_position
-            else:
-                self._send_bases()
-                await peers.feed.wait(None, _TICK)
-                continue
-            # Meanwhile it may have been told to begin anew, also where it had only just begun.
-            if self._walks == walk:
-                self._position = reached
-                self._send_blocks(blocks)
-            await asyncio.sleep(0)
-
-    def _lacks(self, runs: Sequence[Run]) -> bool:
-        streams = self._peers.log.streams
-        # What is damaged may name a stream that there is not.
-        return any(
-            0 < run.stream_id < len(streams)
-            and (stream := streams[run.stream_id]) is not None
-            and self._out.lacks(run, stream)
-            for run in runs
-        )
-
-    def _send_blocks(self, blocks: Sequence[Block]) -> None:
-        self._send_out(self._out.frames(blocks, self._peers.log.streams))
-
-    def _send_bases(self) -> None:
-        """All that is retained was sent: say up to where nothing is, where that is all there is to say."""
-        sequences = self._peers.log.sequences
-        state = (self._walks, sequences.drops)
-        if self._bases_said != state:
-            self._bases_said = state
-            self._send_out(self._out.bases(sequences.all_live()))
-
-    def _send_out(self, frames: Iterable[Outgo]) -> None:
-        now = asyncio.get_running_loop().time()
-        for frame in frames:
-            if isinstance(frame, RunsOut):
-                self._outgoing.append(self.core.send_runs(frame.runs, frame.events_json, now))
-                self._sent.frame(self.core.sent_frame, self._out.ends(frame.runs))
-            else:
-                if isinstance(frame, wire.Base) and (origin := self._out.origin(frame.number)) is not None:
-                    self._sent.base(origin)
-                self._outgoing.append(Send(wire.encode(frame)))
-        self._wake.set()
-
-    def _send_boards(self) -> None:
-        """Send the boards that are as of what was sent."""
-        while self._boards and self._boards[0].position <= self._position:
-            board = self._boards.popleft()
-            if not self._out.is_named(board.stream.origin):
-                self._say(wire.Sequences(sequences=[self._out.announcement(board.stream)]))
-            number = self._out.announcement(board.stream).number
-            stories = list(board.stories)
-            self._say(
-                wire.Board(number=number, seq=board.seq, received_ms=board.received_ms, stories=stories)
-            )
 
     # --- time --------------------------------------------------------------------------------------
 
