@@ -159,7 +159,8 @@ class Gateway:
 
     def _open_access(self) -> None:
         directory = self._settings.data_dir
-        reader, self._access = AccessFile(directory), AccessFile(directory)
+        # What is read in the event loop waits for nobody.
+        reader, self._access = AccessFile(directory, patience=0.0), AccessFile(directory)
         self._opened.callback(reader.close)
         self._opened.callback(self._access.close)
         self._access_lock = asyncio.Lock()

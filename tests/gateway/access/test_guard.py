@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -166,3 +167,27 @@ def test_use_and_audit_are_written_together_and_floods_are_counted(
     ]
     own.write()
     assert len(audit.newest(file, 9)) == 3
+
+
+def test_a_command_that_hangs_while_it_writes_holds_nobody_up(
+    file: AccessFile, tmp_path: Path, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    token_id, secret = make(file, "read")
+    reader, writer = AccessFile(tmp_path, patience=0.0), AccessFile(tmp_path, patience=0.0)
+    own = Guard(reader, writer, loopback=True, now_ms=clock)
+    hanging = sqlite3.connect(file.path, isolation_level=None)
+    hanging.execute("BEGIN EXCLUSIVE")
+    for _ in range(2):
+        assert not own.refresh()
+        assert own.by_token(secret) is not None
+    own.note(Entry(at_ms=1, who="", action="join"))
+    own.write()
+    assert caplog.text.count("who may do what cannot be read") == 1
+    assert "1 entries of the audit are lost" in caplog.text
+    hanging.execute("ROLLBACK")
+    hanging.close()
+    tokens.revoke(file, token_id, now_ms=2_000)
+    assert own.refresh()
+    assert own.by_token(secret) is None
+    reader.close()
+    writer.close()

@@ -44,9 +44,12 @@ def hashed(secret: str) -> bytes:
 
 
 class AccessFile:
-    """The file in `directory`, made where it is missing; raises `ConfigError` where it cannot be used."""
+    """The file in `directory`, made where it is missing; raises `ConfigError` where it cannot be used.
 
-    def __init__(self, directory: Path) -> None:
+    `patience`: how many seconds to wait while another process writes it.
+    """
+
+    def __init__(self, directory: Path, *, patience: float = _BUSY_SECONDS) -> None:
         self.path = directory / FILE_NAME
         try:
             ensure_private_directory(directory, parents=True)
@@ -62,6 +65,7 @@ class AccessFile:
             )
             self._connection.row_factory = sqlite3.Row
             found = self._lay_out()
+            self._connection.execute(f"PRAGMA busy_timeout = {int(patience * 1_000)}")
         except sqlite3.Error as error:
             raise ConfigError(str(self.path), f"cannot be used as a store: {error}") from None
         if found > VERSION:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 import secrets
 from collections.abc import Callable, Iterable
 from typing import Final
 
 import msgspec
 
+from huskies.errors import StoreError
 from huskies.gateway.access import audit, logins, sleds, tokens
 from huskies.gateway.access.audit import Entry
 from huskies.gateway.access.file import AccessFile, hashed
 from huskies.gateway.access.logins import Login
 from huskies.gateway.access.scopes import EVERYTHING_READ, Scopes, parse
 from huskies.gateway.access.tokens import Token
+
+_log = logging.getLogger("huskies.access")
 
 # What begins so names no token of the file.
 OWN: Final = "own:"
@@ -65,15 +69,27 @@ class Guard:
         self._used: set[str] = set()
         self._unwritten: list[Entry] = []
         self._untold = 0
-        self.refresh()
+        self._is_unreadable = False
+        self._version = file.version()
+        self.reload()
 
     def refresh(self) -> bool:
-        """Read what someone else has changed, if anything; raises `StoreError`."""
-        version = self._file.version()
-        if version == self._version:
+        """Read what someone else has changed, if anything.
+
+        Where the file cannot be read now, what it said before holds: a command that hangs while it writes
+        must not stop the gateway.
+        """
+        try:
+            version = self._file.version()
+            if version == self._version:
+                return False
+            self.reload()
+        except StoreError as error:
+            if not self._is_unreadable:
+                _log.error("who may do what cannot be read; what it was before holds: %s", error)
+            self._is_unreadable = True
             return False
-        self._version = version
-        self.reload()
+        self._version, self._is_unreadable = version, False
         return True
 
     def own(self, project: str) -> str:
@@ -191,14 +207,18 @@ class Guard:
         return bool(self._used or self._unwritten or self._untold)
 
     def write(self) -> None:
-        """Write what happened since the last call; for a thread of its own. Raises `StoreError`."""
+        """Write what happened since the last call, or say why not; for a thread of its own."""
         used, self._used = self._used, set()
         unwritten, self._unwritten = self._unwritten, []
         untold, self._untold = self._untold, 0
         if untold:
             flood = Entry(at_ms=self._now_ms(), who="", action="refused", outcome="a flood", count=untold)
             unwritten.append(flood)
-        self._write(used, unwritten)
+        try:
+            self._write(used, unwritten)
+        except StoreError as error:
+            # What is said here is in the log, too.
+            _log.error("%d entries of the audit are lost: %s", len(unwritten), error)
 
     def _write(self, used: Iterable[str], unwritten: list[Entry]) -> None:
         if used:
