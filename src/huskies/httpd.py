@@ -18,6 +18,7 @@ from aiohttp import web
 
 from huskies import limits
 from huskies.errors import ConfigError, InvalidEventError, StoreError
+from huskies.idle import Idle
 
 _log = logging.getLogger("huskies.http")
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
@@ -37,8 +38,8 @@ def error_response(status: int, problem: str) -> web.Response:
     return json_response({"error": problem}, status)
 
 
-def is_foreign(request: web.Request, host: str | None = None) -> bool:
-    """Whether a page of another origin caused this request; `host`: what a trusted proxy was reached under.
+def is_foreign(request: web.Request, host: str | None = None, *, secure: bool | None = None) -> bool:
+    """Whether a page of another origin caused a request; `host`, `secure`: how a trusted proxy was reached.
 
     A browser names the page's origin in `Origin`; programs send none. An origin is ours where its host and
     port are those that the request was sent to; and where only this machine can reach us, its host is this
@@ -50,7 +51,9 @@ def is_foreign(request: web.Request, host: str | None = None) -> bool:
     try:
         parts, own = urlsplit(origin), urlsplit(f"//{host or request.host}")
         default = _DEFAULT_PORTS.get(parts.scheme)
-        same = (parts.hostname, parts.port or default) == (own.hostname, own.port or default)
+        scheme = "https" if (request.secure if secure is None else secure) else "http"
+        mine = (scheme, own.hostname, own.port or default)
+        same = (parts.scheme, parts.hostname, parts.port or default) == mine
     except ValueError:
         return True
     if not same or parts.hostname is None:
@@ -92,6 +95,8 @@ async def errors_as_json(request: web.Request, handler: Handler) -> web.StreamRe
         if "Allow" in error.headers:
             answer.headers["Allow"] = error.headers["Allow"]
         return answer
+    except TimeoutError:
+        return error_response(408, "the request's body did not come in time")
     except (asyncio.CancelledError, ConnectionError):
         raise
     except Exception:  # noqa: BLE001 - reported, and nothing of it told
@@ -106,7 +111,14 @@ async def serve(
 
     Raises `ConfigError` where the address cannot be listened on.
     """
-    runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=limits.CLOSE_LIMIT)
+    runner = web.AppRunner(
+        app,
+        access_log=None,
+        handle_signals=False,
+        shutdown_timeout=limits.CLOSE_LIMIT,
+        lingering_time=limits.CLOSE_LIMIT,
+    )
+    Idle().add_to(app, runner)
     await runner.setup()
     try:
         reuse = True if os.name == "posix" else None

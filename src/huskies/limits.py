@@ -57,10 +57,22 @@ JOIN_TOKENS_MAX: Final = 50_000
 # audit. Guessing 256 bits is hopeless: this keeps short what it leaves behind. A good one is always let in.
 FAILED_LOGINS_MAX: Final = 20
 FAILED_LOGINS_WITHIN: Final = 60.0
+# Refusals of one address within that time that are said in log and audit.
+REFUSALS_SAID: Final = 100
 # How long a failed login waits for its answer.
 FAILED_LOGIN_DELAY: Final = 1.0
 LOGIN_LIFETIME_MS: Final = 7 * 24 * 3_600_000
-INVITE_LIFETIME_MS: Final = 3_600_000
+# Sessions of one token that are kept, the newest.
+LOGINS_A_TOKEN: Final = 50
+# How long a connection may have no request under way, one that does not get ready included; and how long the
+# body of one may take.
+REQUEST_LIMIT: Final = 30.0
+BODY_LIMIT: Final = 10.0
+# Requests under way from one address that is not this machine, connections of sleds and streams included: a
+# team behind one router has fifty sleds, not thousands.
+REQUESTS_PER_ADDRESS: Final = 1_000
+# Streams at once: beyond what the slowest thousand may hold of memory each, and still bounded.
+READERS_MAX: Final = 5_000
 # What revoking ends is ended within so long.
 ACCESS_POLL: Final = 1.0
 

@@ -9,9 +9,11 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
 import aiohttp
 import pytest
+from multidict import CIMultiDict
 from tests.gateway.conftest import Eventually, Http, StartGateway, stop
 from tests.support.relay_client import ClosedError, blocked, connect, connect_v1, new_epoch, new_key, push
 
@@ -36,7 +38,7 @@ class Operator:
     """Someone at the gateway's machine, who runs `huskies token`."""
 
     def __init__(self, directory: Path) -> None:
-        self._directory = directory
+        self.directory = self._directory = directory
 
     def make(self, name: str, *scopes: str, expires_ms: int | None = None) -> str:
         file = AccessFile(self._directory)
@@ -537,8 +539,14 @@ async def test_an_enrolment_that_is_none_is_refused_in_words(gateway: Gateway, b
 
 
 async def test_who_guesses_invitations_is_told_nothing(gateway: Gateway) -> None:
-    wanted = {"invite": "0" * 8, "sled_id": "ab" * 32, "nonce": "0" * 64, "proof": "0" * 64,
-              "signature": "0" * 128}  # fmt: skip
+    wanted = {
+        "invite": "0" * 8,
+        "project": "shop",
+        "sled_id": "ab" * 32,
+        "nonce": "0" * 64,
+        "proof": "0" * 64,
+        "signature": "0" * 128,
+    }
     async with aiohttp.ClientSession() as session:
         answer = await session.post(f"{gateway.url}/gateway/sleds", json=wanted)
         assert answer.status == 403
@@ -652,3 +660,129 @@ async def reading(gateway: Gateway, headers: Mapping[str, str], **query: str) ->
     ):
         assert response.status == 200
         yield Stream(response)
+
+
+# --- what a review found ------------------------------------------------------------------------------
+
+
+async def test_a_protocol_that_is_offered_and_not_chosen_opens_nothing(
+    gateway: Gateway, access: Operator
+) -> None:
+    """Of two header lines the server looks at the first; a key is asked for in v2 alone."""
+    access.enrol("shop", "ab" * 32)
+    async with aiohttp.ClientSession() as session:
+        token = (await (await session.post(f"{gateway.url}/gateway/tokens")).json())["token"]
+    parts = urlsplit(gateway.url)
+    reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
+    lines = (
+        f"GET /gateway/events/push?project=shop&token={token} HTTP/1.1",
+        f"Host: {parts.netloc}",
+        "Upgrade: websocket",
+        "Connection: Upgrade",
+        "Sec-WebSocket-Version: 13",
+        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+        "Sec-WebSocket-Protocol: x",
+        "Sec-WebSocket-Protocol: huskies.relay.v2",
+        "",
+        "",
+    )
+    writer.write("\r\n".join(lines).encode())
+    async with asyncio.timeout(10):
+        assert (await reader.readline()).startswith(b"HTTP/1.1 403")
+    writer.close()
+    assert gateway.log.position == 0
+
+
+async def test_a_name_that_was_pointed_at_this_machine_reads_nothing(gateway: Gateway, http: Http) -> None:
+    """Its page is of the same origin for the browser, which sends no `Origin` then."""
+    for name in ("evil.example", "evil.example:3000", "127.0.0.1.evil.example", "["):
+        answer = await http(f"{gateway.url}/gateway/projects", headers={"Host": name})
+        assert answer.status in (400, 401, 500) or name == "[", name
+        assert answer.status != 200
+    for name in ("localhost", "127.0.0.1:1", "[::1]:80"):
+        assert (await http(f"{gateway.url}/gateway/projects", headers={"Host": name})).status == 200
+
+
+async def test_through_a_proxy_nobody_is_anyone_on_this_machine(
+    start_gateway: StartGateway, http: Http
+) -> None:
+    gateway = await start_gateway(projects=PROXIED)
+    headers = {"X-Forwarded-For": "203.0.113.7", "X-Forwarded-Host": "localhost"}
+    gateway.guard.refresh()
+    assert gateway.guard.is_open
+    # The tests themselves come from the proxy's address.
+    assert (await http(f"{gateway.url}/gateway/projects", headers=headers)).status == 401
+    assert (await http(f"{gateway.url}/login", headers=headers)).status == 200
+
+
+async def test_bytes_that_are_no_text_end_nothing(
+    start_gateway: StartGateway, access: Operator, eventually: Eventually
+) -> None:
+    gateway = await start_gateway(projects=PROXIED)
+    access.make("closed", "read")
+    parts = urlsplit(gateway.url)
+    for line in (
+        b"X-Forwarded-For: fe80::1%\xff",
+        b"X-Forwarded-User: J\xf6rg",
+        b"Authorization: Bearer \xff",
+    ):
+        reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
+        writer.write(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n" + line + b"\r\n\r\n")
+        async with asyncio.timeout(10):
+            assert (await reader.readline()).split()[1] in (b"401", b"403")
+        writer.close()
+    await eventually(lambda: len(access.entries()) >= 2)
+    assert gateway.ready
+
+
+async def test_of_two_lines_about_the_client_the_last_counts(
+    start_gateway: StartGateway, access: Operator, eventually: Eventually
+) -> None:
+    gateway = await start_gateway(projects=PROXIED)
+    access.make("closed", "read")
+    async with aiohttp.ClientSession() as session:
+        for name in ("X-Forwarded-For", "X-Forwarded-User"):
+            headers = CIMultiDict([(name, "6.6.6.6"), (name, "203.0.113.7")])
+            answer = await session.get(f"{gateway.url}/gateway/projects", headers=headers)
+            assert answer.status == 401
+    await eventually(lambda: {entry.address for entry in access.entries()} == {"203.0.113.7", "127.0.0.1"})
+
+
+async def test_where_tokens_say_who_reads_nobody_replicates_without_one(
+    gateway: Gateway, access: Operator
+) -> None:
+    access.make("ann", "read")
+    async with aiohttp.ClientSession() as session:
+        with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
+            await session.ws_connect(f"{gateway.url}/gateway/peers", protocols=["huskies.peer.v1"])
+    assert refused.value.status == 403
+
+
+async def test_a_gateway_whose_token_is_revoked_is_cut_off(gateway: Gateway, access: Operator) -> None:
+    secret = access.make("two", "peer")
+    async with (
+        aiohttp.ClientSession() as session,
+        session.ws_connect(
+            f"{gateway.url}/gateway/peers", headers=bearer(secret), protocols=["huskies.peer.v1"]
+        ) as socket,
+    ):
+        access.revoke("two")
+        async with asyncio.timeout(10):
+            said = [json.loads(message.data) async for message in socket]
+    assert (said[-1]["type"], said[-1]["reason"]) == ("refused", "the token was revoked")
+
+
+async def test_strangers_push_nothing_out_of_the_audit(
+    gateway: Gateway, http: Http, access: Operator, eventually: Eventually, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(audit, "REFUSALS_MAX", 3)
+    access.make("ann", "read")
+    file = AccessFile(access.directory)
+    audit.note(file, Entry(at_ms=0, who="ann", action="token create", subject="ann"))
+    file.close()
+    for number in range(10):
+        await http(f"{gateway.url}/made-up-{number}")
+        await http(f"{gateway.url}/gateway/events/push", project=f"made-up-{number}")
+    await eventually(lambda: sum(entry.count for entry in access.entries()) >= 21)
+    actions = [(entry.who, entry.action, entry.subject) for entry in access.entries()]
+    assert actions == [("ann", "token create", "ann"), ("", "refused", ""), ("", "refused a sled", "")]

@@ -745,8 +745,8 @@ def challenge_of(
     return wire.encode(wire.Challenge(gateway_id=gateway_id, nonce="fresh", signature=signature))
 
 
-def pinned_to(gateway_id: str) -> SledSession:
-    return SledSession(view(), KEY.sign, now=0, pinned=Pinned(gateway_id, is_signed))
+def pinned_to(gateway_id: str | None) -> SledSession:
+    return SledSession(view(), KEY.sign, now=0, pinned=Pinned(gateway_id, frozenset({PINNED_ID}), is_signed))
 
 
 def test_the_gateway_that_was_pinned_is_greeted() -> None:
@@ -768,6 +768,14 @@ def test_nobody_else_is(challenge: bytes, why: str) -> None:
     [end] = pinned_to(PINNED_ID).receive(challenge, 0)
     assert isinstance(end, End)
     assert why in end.reason
+
+
+def test_where_another_url_is_pinned_a_gateway_passes_no_challenge_of_it_on() -> None:
+    [end] = pinned_to(None).receive(challenge_of(PINNED_ID), 0)
+    assert isinstance(end, End)
+    assert end.reason == "the sled was enrolled with this gateway at another URL"
+    [hello] = pinned_to(None).receive(challenge_of("cd" * 32, signed=False), 0)
+    assert isinstance(hello, Send)
 
 
 def test_where_nothing_is_pinned_any_gateway_is_greeted() -> None:

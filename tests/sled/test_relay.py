@@ -798,3 +798,20 @@ async def test_a_project_renamed_beside_an_older_gateway(
     async with relaying(opened, peer.url):
         await eventually(lambda: len(peer.v1_frames) == 2)
     assert peer.requests[-1] == "push header store"
+
+
+async def test_a_gateway_that_was_joined_is_never_spoken_to_in_v1(
+    layout: Layout, open_outbox: OpenOutbox, peer: Peer, eventually: Eventually
+) -> None:
+    """Whoever answers there instead would get everything, and it would be marked as sent."""
+    peer.speaks_v2 = False
+    opened = await open_outbox(layout)
+    await record(opened, 1, 3)
+    pins = {Connector(peer.url, None).url: "ab" * 32}
+    relay = Relay([Connector(peer.url, None)], opened.outbox, pins=pins, chance=lambda: 0.0)
+    running = asyncio.create_task(relay.run())
+    await eventually(lambda: "which the one that was joined speaks" in str(relay.status.last_error))
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    assert not peer.v1_frames
+    assert opened.outbox.head.unacked == 3

@@ -98,7 +98,7 @@ class Api:
         """`GET /gateway/events/push`."""
         project = request.query.get("project", "")
         socket = web.WebSocketResponse(
-            protocols=(wire.SUBPROTOCOL,) if _offers_v2(request) else (),
+            protocols=(wire.SUBPROTOCOL,),
             timeout=limits.CLOSE_LIMIT,
             autoping=False,
             compress=False,
@@ -108,10 +108,11 @@ class Api:
         )
         try:
             policy = self._gateway.push_policy()
-            _check_push(request, project, policy)
+            ready = socket.can_prepare(request)
+            _check_push(project, policy, is_v2=ready.protocol == wire.SUBPROTOCOL or not ready.ok)
             secret = bearer(request) or request.query.get("token")
             asked = (policy, secret, project, asyncio.get_running_loop().time())
-            if not socket.can_prepare(request).ok:
+            if not ready.ok:
                 # Only an upgrade consumes a token.
                 self._gateway.admission.check(*asked)
                 raise RefusedError(426, "this endpoint is a WebSocket")  # noqa: TRY301 - answered below
@@ -128,8 +129,9 @@ class Api:
             peers = self._gateway.peers
             return json_response({"gateway_id": peers.gateway_id, "peers": peers.states()})
         try:
-            self._gateway.peers.check(bearer(request))
-            return await self._gateway.peers.accept(request)
+            is_open = self._gateway.guard.is_open and not origin_of(request).proxied
+            token = self._gateway.peers.check(bearer(request), is_open=is_open)
+            return await self._gateway.peers.accept(request, token)
         except RefusedError as error:
             self._gateway.metrics.refused("peer")
             self._gateway.gate.say_refused(request, error)
@@ -145,6 +147,8 @@ class Api:
             if wanted.project is not None and not caller.scopes.may_read(wanted.project):
                 return error_response(403, f"{caller.who} may not read project {wanted.project}")
             if "text/event-stream" in request.headers.get("Accept", "").lower():
+                if len(self._gateway.readers) >= limits.READERS_MAX:
+                    return error_response(503, "too many streams are open; try again later")
                 with self._gateway.readers.reading(caller):
                     return await self._stream(request, wanted)
             return await self._page(request, wanted)
@@ -281,7 +285,10 @@ class Api:
         self._gateway.metrics.refused("admission")
         name = project if is_project_name(project) else ""
         address = origin_of(request).address
-        self._gateway.gate.note(request, "refused a sled", name, outcome=error.problem)
+        # Names that someone made up would push out what the audit is for.
+        known = name in self._gateway.fleet.projects
+        outcome = error.problem if known else f"HTTP {error.status}"
+        self._gateway.gate.note(request, "refused a sled", name if known else "", outcome=outcome)
         _log.warning(
             "refused a sled: %s",
             error.problem,
@@ -290,16 +297,11 @@ class Api:
         return error_response(error.status, error.problem)
 
 
-def _check_push(request: web.Request, project: str, policy: Policy) -> None:
+def _check_push(project: str, policy: Policy, *, is_v2: bool) -> None:
     if not is_project_name(project):
         raise RefusedError(422, f"project: {PROJECT_NAME_RULE}")
-    if policy.takes_enrolled(project) and not _offers_v2(request):
+    if policy.takes_enrolled(project) and not is_v2:
         raise RefusedError(403, f"the sleds of project {project} are enrolled, which an older sled cannot be")
-
-
-def _offers_v2(request: web.Request) -> bool:
-    offered = ",".join(request.headers.getall("Sec-WebSocket-Protocol", []))
-    return wire.SUBPROTOCOL in (name.strip() for name in offered.split(","))
 
 
 def _page_response(page: Page) -> web.Response:

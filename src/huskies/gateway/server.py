@@ -159,13 +159,15 @@ class Gateway:
 
     def _open_access(self) -> None:
         directory = self._settings.data_dir
-        # What is read in the event loop waits for nobody.
-        reader, self._access = AccessFile(directory, patience=0.0), AccessFile(directory)
+        reader, self._access = AccessFile(directory), AccessFile(directory)
         self._opened.callback(reader.close)
         self._opened.callback(self._access.close)
         self._access_lock = asyncio.Lock()
         loopback = is_loopback(self._settings.host)
         self.guard = Guard(reader, self._access, loopback=loopback, now_ms=now_ms)
+        # What is read in the event loop from now on waits for nobody.
+        reader.wait_no_more()
+        self._opened.callback(self.guard.write)
         self.gate = Gate(self.guard, reach=self._policy.reach, metrics=self.metrics, now_ms=now_ms)
         self.readers = LiveReaders()
 
@@ -302,16 +304,18 @@ class Gateway:
 
     async def _keep_access(self) -> None:
         """End what was revoked, and write down what happened."""
-        said: ProjectsFile | None = None
+        said: tuple[ProjectsFile, int] | None = None
         for turn in itertools.count():
             await asyncio.sleep(limits.ACCESS_POLL)
-            before, said = said, self.policy()
+            self.guard.refresh()
+            before, said = said, (self.policy(), self.guard.reloads)
             if self._certificate is not None:
                 self._certificate.refresh()
             # What expires by itself is looked at less often: ten thousand sleds take a while.
-            if self.guard.refresh() or said is not before or turn % _EXPIRY_TURNS == 0:
+            if said != before or turn % _EXPIRY_TURNS == 0:
                 self.sessions.end_revoked()
                 self.readers.end_revoked(self.guard)
+                self.peers.end_revoked(self.guard.is_valid)
             if self.guard.has_news:
                 async with self._access_lock:
                     await asyncio.to_thread(self.guard.write)

@@ -104,6 +104,9 @@ class Sessions:
             )
             connection = V2Connection(self, project, socket, request, core)
         else:
+            if self._policy().takes_enrolled(project):
+                await socket.close(code=wire.CLOSE_POLICY, message=b"the sleds of this project are enrolled")
+                return
             admitted = await self.log.admit(self._v1_sled_id(project), self._v1_epoch, project)
             assert not isinstance(admitted, str)  # noqa: S101 - the identity is made from the project
             connection = V1Connection(self, project, socket, request, admitted[0])
@@ -113,6 +116,9 @@ class Sessions:
         self.metrics.connections(connection.version, 1)
         _log.info("a sled connected", extra={"project": project, "protocol": connection.version})
         try:
+            if not self._may_go_on(self._policy(), project, connection):
+                # Revoked while the connection was being made.
+                self._revoke(connection)
             if self._draining:
                 self._drain(connection)
             await connection.serve()

@@ -38,6 +38,7 @@ class Enrolment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """What a sled sends: that it knows the invitation (`proof`) and has the key (`signature`)."""
 
     invite: InviteId
+    project: ProjectName
     sled_id: KeyHex
     nonce: Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
     proof: ProofHex
@@ -72,9 +73,9 @@ def key_of(secret: str) -> bytes:
     return hashlib.sha256(secret.encode()).digest()
 
 
-def sled_text(invite_id: str, sled_id: str, nonce: str) -> bytes:
+def sled_text(invite_id: str, project: str, sled_id: str, nonce: str) -> bytes:
     """What the sled proves and signs."""
-    return f"{_LABEL}\nsled\n{invite_id}\n{sled_id.lower()}\n{nonce}".encode()
+    return f"{_LABEL}\nsled\n{invite_id}\n{project}\n{sled_id.lower()}\n{nonce}".encode()
 
 
 def gateway_text(enrolment: Enrolment, gateway_id: str, project: str, state: str) -> bytes:

@@ -59,13 +59,21 @@ class Want(msgspec.Struct, frozen=True):
 
 
 class Pinned(msgspec.Struct, frozen=True):
-    """The gateway that this sled was enrolled with, and nobody else may be; `verify` checks signatures."""
+    """The gateway that this sled was enrolled with at a URL; None: with none there.
 
-    gateway_id: str
+    `known` are all that it was enrolled with. `verify` checks signatures.
+    """
+
+    gateway_id: str | None
+    known: frozenset[str]
     verify: Callable[[str, bytes, bytes], bool]
 
     def problem_with(self, challenge: wire.Challenge, project: str) -> str | None:
         """Why a challenge is not that gateway's; None where it is."""
+        if self.gateway_id is None:
+            # Whoever passes its challenge on would be the sled there.
+            is_elsewhere = challenge.gateway_id.lower() in self.known
+            return "the sled was enrolled with this gateway at another URL" if is_elsewhere else None
         if challenge.gateway_id.lower() != self.gateway_id:
             return (
                 f"this is another gateway ({challenge.gateway_id[:16]}) than the one that the sled was "

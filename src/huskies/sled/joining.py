@@ -63,9 +63,10 @@ def _enrolment(layout: Layout, name: str, invitation: Invitation) -> Enrolment:
     finally:
         store.close()
     nonce = secrets.token_hex(_NONCE_BYTES)
-    text = enrolment.sled_text(invitation.id, sled_id, nonce)
+    text = enrolment.sled_text(invitation.id, name, sled_id, nonce)
     return Enrolment(
         invite=invitation.id,
+        project=name,
         sled_id=sled_id,
         nonce=nonce,
         proof=enrolment.prove(invitation.key, text),
@@ -110,7 +111,4 @@ def _check(enrolled: Enrolled, wanted: Enrolment, invitation: Invitation, name: 
     if not enrolment.is_proof(invitation.key, text, enrolled.proof):
         raise HuskiesError("what answers there is not the gateway that the invitation came from")
     if enrolled.project != name:
-        raise HuskiesError(
-            f"the invitation is for project {enrolled.project}, and this one is {name}: ask for another, or "
-            f"say --name {enrolled.project}"
-        )
+        raise HuskiesError(f"the gateway enrolled project {enrolled.project}, and this one is {name}")

@@ -152,8 +152,9 @@ class Relay:
                     gateway.may_hold = session.may_be_held
 
     def _pinned(self) -> Pinned | None:
-        gateway_id = self._pins.get(self._gateway.url)
-        return None if gateway_id is None else Pinned(gateway_id, is_signed)
+        if not self._pins:
+            return None
+        return Pinned(self._pins.get(self._gateway.url), frozenset(self._pins.values()), is_signed)
 
     def _elsewhere(self) -> int | None:
         """Through which seq of this epoch another gateway may hold what it did not acknowledge."""
@@ -167,6 +168,8 @@ class Relay:
 
     async def _session_v1(self, session: V1Session) -> SessionEnd:
         outbox = self._outbox
+        if self._gateway.url in self._pins:
+            raise AttemptError("the gateway does not choose v2, which the one that was joined speaks")
         if outbox.has_spoken_v2(self._gateway.url):
             raise AttemptError("the gateway does not choose v2, which it spoke before")
         if outbox.identity_pending:

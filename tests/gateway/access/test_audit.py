@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
+from huskies import limits
 from huskies.gateway.access import audit, logins
 from huskies.gateway.access.audit import Entry
 from huskies.gateway.access.file import AccessFile, hashed
@@ -35,6 +36,15 @@ def test_the_oldest_go(file: AccessFile, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(audit, "ENTRIES_MAX", 2)
     audit.note(file, *(msgspec.structs.replace(ENTRY, subject=str(number)) for number in range(5)))
     assert [entry.subject for entry in audit.newest(file, 9)] == ["3", "4"]
+
+
+def test_of_one_token_only_so_many_sessions_are_kept(
+    file: AccessFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "LOGINS_A_TOKEN", 2)
+    other = logins.begin(file, "t2", now_ms=1, lifetime_ms=500)
+    made = [logins.begin(file, "t1", now_ms=now_ms, lifetime_ms=500) for now_ms in range(4)]
+    assert set(logins.hashes(file)) == {hashed(other), *(hashed(secret) for secret in made[2:])}
 
 
 def test_a_login_stands_for_a_token_until_it_ends(file: AccessFile) -> None:

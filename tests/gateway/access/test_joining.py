@@ -182,6 +182,6 @@ def test_several_gateways_may_be_joined(layout: Layout) -> None:
 def test_what_the_sled_proves_is_bound_to_its_key() -> None:
     parsed = enrolment.parse_code("husky-invite-00000000-" + "x" * 32)
     assert parsed is not None
-    texts = {enrolment.sled_text(parsed.id, key * 32, "0" * 64) for key in ("ab", "cd")}
+    texts = {enrolment.sled_text(parsed.id, "a", key * 32, "0" * 64) for key in ("ab", "cd")}
     assert len({enrolment.prove(parsed.key, text) for text in texts}) == 2
     assert Enrolment.__struct_config__.forbid_unknown_fields

@@ -19,13 +19,19 @@ def invite(file: AccessFile, project: str = "web-shop", *, adds: bool = False) -
     return sleds.invite(file, project, created_by="ann", now_ms=1_000, lifetime_ms=500, adds=adds)
 
 
-def request(code: str, sled_id: str | None = None) -> Enrolment:
+def request(code: str, sled_id: str | None = None, project: str = "web-shop") -> Enrolment:
     parsed = enrolment.parse_code(code)
     assert parsed is not None
     sled_id = sled_id or sled_id_of(new_key())
-    text = enrolment.sled_text(parsed.id, sled_id, NONCE)
-    proof = enrolment.prove(parsed.key, text)
-    return Enrolment(invite=parsed.id, sled_id=sled_id, nonce=NONCE, proof=proof, signature="0" * 128)
+    text = enrolment.sled_text(parsed.id, project, sled_id, NONCE)
+    return Enrolment(
+        invite=parsed.id,
+        project=project,
+        sled_id=sled_id,
+        nonce=NONCE,
+        proof=enrolment.prove(parsed.key, text),
+        signature="0" * 128,
+    )
 
 
 def test_the_first_sled_of_a_project_is_let_in(file: AccessFile) -> None:
@@ -62,6 +68,7 @@ def test_who_does_not_know_the_secret_is_told_nothing(file: AccessFile) -> None:
     # The proof is of this sled's key alone.
     stolen = Enrolment(
         invite=good.invite,
+        project=good.project,
         sled_id=sled_id_of(new_key()),
         nonce=good.nonce,
         proof=good.proof,
@@ -80,7 +87,7 @@ def test_a_second_sled_waits_for_a_word_unless_it_was_invited_as_such(file: Acce
     sleds.enrol(file, request(invite(file)), now_ms=1_000)
     _, second = sleds.enrol(file, request(invite(file)), now_ms=1_000)
     _, third = sleds.enrol(file, request(invite(file, adds=True)), now_ms=1_000)
-    _, other = sleds.enrol(file, request(invite(file, "blog")), now_ms=1_000)
+    _, other = sleds.enrol(file, request(invite(file, "blog"), project="blog"), now_ms=1_000)
     assert (second.state, third.state, other.state) == ("pending", "active", "active")
     assert sleds.approve(file, second.sled_id[:12]).state == "active"
     assert sleds.revoke(file, second.sled_id.upper()).state == "revoked"
@@ -88,11 +95,32 @@ def test_a_second_sled_waits_for_a_word_unless_it_was_invited_as_such(file: Acce
     assert states[second.sled_id] == "revoked"
 
 
-def test_a_sled_that_is_enrolled_is_not_enrolled_again(file: AccessFile) -> None:
+def test_a_sled_that_comes_again_is_told_how_it_stands(file: AccessFile) -> None:
+    """Its answer was lost, say, or it lost what it had pinned."""
+    sled_id, code = sled_id_of(new_key()), invite(file)
+    _, first = sleds.enrol(file, request(code, sled_id), now_ms=1_000)
+    assert sleds.enrol(file, request(code, sled_id), now_ms=1_400)[1] == first
+    another = invite(file)
+    assert sleds.enrol(file, request(another, sled_id), now_ms=1_000)[1] == first
+    with pytest.raises(EnrolmentRefusedError, match="was used or has expired"):
+        sleds.enrol(file, request(another), now_ms=1_000)
+    sleds.revoke(file, sled_id)
+    assert sleds.enrol(file, request(code, sled_id), now_ms=1_400)[1].state == "revoked"
+    assert len(sleds.all_sleds(file)) == 1
+
+
+def test_a_sled_is_enrolled_for_one_project(file: AccessFile) -> None:
     sled_id = sled_id_of(new_key())
     sleds.enrol(file, request(invite(file), sled_id), now_ms=1_000)
-    with pytest.raises(EnrolmentRefusedError, match="enrolled already"):
-        sleds.enrol(file, request(invite(file, "blog"), sled_id), now_ms=1_000)
+    with pytest.raises(EnrolmentRefusedError, match="this sled is enrolled for project web-shop"):
+        sleds.enrol(file, request(invite(file, "blog"), sled_id, "blog"), now_ms=1_000)
+
+
+def test_an_invitation_for_another_project_is_not_used_up(file: AccessFile) -> None:
+    code = invite(file)
+    with pytest.raises(EnrolmentRefusedError, match="is for project web-shop, and this one is blog"):
+        sleds.enrol(file, request(code, project="blog"), now_ms=1_000)
+    assert sleds.enrol(file, request(code), now_ms=1_000)[1].state == "active"
 
 
 @pytest.mark.parametrize("key", ["", "zz", "00" * 32])
@@ -104,7 +132,7 @@ def test_a_key_that_is_nobodys_is_refused(file: AccessFile, key: str) -> None:
 
 def test_two_that_begin_alike_are_not_confused(file: AccessFile) -> None:
     for last in "ab":
-        sleds.enrol(file, request(invite(file, last), "a" * 63 + last), now_ms=1_000)
+        sleds.enrol(file, request(invite(file, last), "a" * 63 + last, last), now_ms=1_000)
     with pytest.raises(HuskiesError, match="more than one sled has an id that begins with aaa"):
         sleds.revoke(file, "aaa")
 

@@ -87,6 +87,23 @@ def test_rotated_both_are_valid_for_a_while(file: AccessFile) -> None:
     assert old.expires_ms == 2_500
 
 
+def test_a_token_that_ends_is_rotated_into_one_that_ends(file: AccessFile) -> None:
+    make(file, expires_ms=9_000)
+    _, new, _ = tokens.rotate(file, "ci", created_by="bob", now_ms=5_000, overlap_ms=500)
+    # It was to last so long, and so is this one.
+    assert new.expires_ms == 5_000 + 8_000
+
+
+def test_rights_change_when_someone_may_more_or_less(file: AccessFile) -> None:
+    before = file.rights()
+    token_id, _ = make(file)
+    assert file.rights() == before + 1
+    tokens.note_used(file, [token_id], 1)
+    assert file.rights() == before + 1
+    tokens.revoke(file, token_id, now_ms=2)
+    assert file.rights() == before + 2
+
+
 def test_what_another_process_changed_is_noticed(file: AccessFile, tmp_path: Path) -> None:
     before = file.version()
     make(file)

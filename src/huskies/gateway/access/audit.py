@@ -13,6 +13,7 @@ from huskies.gateway.access.file import AccessFile
 _SAME_MS: Final = 60_000
 # The oldest go beyond so many.
 ENTRIES_MAX: Final = 100_000
+REFUSALS_MAX: Final = 10_000
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True):
@@ -32,11 +33,17 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
 
 def note(file: AccessFile, *entries: Entry) -> None:
     """Keep these; what was refused over and over is counted."""
-    with file.transaction() as db:
+    with file.transaction(changes_rights=False) as db:
         for entry in entries:
             if not _counted(db, entry):
                 db.execute(f"INSERT INTO audit ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?)", _values(entry))  # noqa: S608 - constant
-        db.execute("DELETE FROM audit WHERE id <= (SELECT max(id) FROM audit) - ?", (ENTRIES_MAX,))
+        # What strangers try pushes nothing out of what those did who may.
+        for where, most in (("who = ''", REFUSALS_MAX), ("who <> ''", ENTRIES_MAX)):
+            db.execute(
+                f"DELETE FROM audit WHERE {where} AND id <= (SELECT id FROM audit WHERE {where}"  # noqa: S608 - constant
+                " ORDER BY id DESC LIMIT 1 OFFSET ?)",
+                (most,),
+            )
 
 
 def newest(file: AccessFile, count: int) -> list[Entry]:

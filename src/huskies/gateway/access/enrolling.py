@@ -9,6 +9,7 @@ from typing import Final
 import msgspec
 from aiohttp import web
 
+from huskies import limits
 from huskies.events.words import problem_in_words
 from huskies.gateway.access import sleds
 from huskies.gateway.access.file import AccessFile
@@ -43,10 +44,12 @@ class Enrolling:
     async def enrol(self, request: web.Request) -> web.Response:
         """Redeem an invitation."""
         try:
-            wanted = _shape.decode(await request.read())
+            async with asyncio.timeout(limits.BODY_LIMIT):
+                body = await request.read()
+            wanted = _shape.decode(body)
         except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
             return error_response(_UNPROCESSABLE, f"the body is no enrolment: {problem_in_words(error)}")
-        text = enrolment.sled_text(wanted.invite, wanted.sled_id, wanted.nonce)
+        text = enrolment.sled_text(wanted.invite, wanted.project, wanted.sled_id, wanted.nonce)
         if not is_signed(wanted.sled_id.lower(), bytes.fromhex(wanted.signature), text):
             return self._refused(request, "the signature does not match the sled_id")
         try:

@@ -31,6 +31,8 @@ CREATE TABLE sleds (sled_id TEXT PRIMARY KEY, project TEXT NOT NULL, state TEXT 
                     enrolled_ms INTEGER NOT NULL, invite TEXT NOT NULL, last_used_ms INTEGER);
 CREATE TABLE logins (hash BLOB PRIMARY KEY, token TEXT NOT NULL, created_ms INTEGER NOT NULL,
                      expires_ms INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE rights (id INTEGER PRIMARY KEY CHECK (id = 1), changes INTEGER NOT NULL);
+INSERT INTO rights VALUES (1, 0);
 CREATE TABLE audit (id INTEGER PRIMARY KEY, at_ms INTEGER NOT NULL, who TEXT NOT NULL, action TEXT NOT NULL,
                     subject TEXT NOT NULL, outcome TEXT NOT NULL, address TEXT NOT NULL,
                     count INTEGER NOT NULL)
@@ -44,12 +46,9 @@ def hashed(secret: str) -> bytes:
 
 
 class AccessFile:
-    """The file in `directory`, made where it is missing; raises `ConfigError` where it cannot be used.
+    """The file in `directory`, made where it is missing; raises `ConfigError` where it cannot be used."""
 
-    `patience`: how many seconds to wait while another process writes it.
-    """
-
-    def __init__(self, directory: Path, *, patience: float = _BUSY_SECONDS) -> None:
+    def __init__(self, directory: Path) -> None:
         self.path = directory / FILE_NAME
         try:
             ensure_private_directory(directory, parents=True)
@@ -65,7 +64,6 @@ class AccessFile:
             )
             self._connection.row_factory = sqlite3.Row
             found = self._lay_out()
-            self._connection.execute(f"PRAGMA busy_timeout = {int(patience * 1_000)}")
         except sqlite3.Error as error:
             raise ConfigError(str(self.path), f"cannot be used as a store: {error}") from None
         if found > VERSION:
@@ -74,12 +72,17 @@ class AccessFile:
             raise ConfigError(str(self.path), f"{problem}; upgrade this one")
 
     @contextlib.contextmanager
-    def transaction(self) -> Iterator[sqlite3.Connection]:
-        """All or nothing, and fsynced when it ends; raises `StoreError`."""
+    def transaction(self, *, changes_rights: bool = True) -> Iterator[sqlite3.Connection]:
+        """All or nothing, and fsynced when it ends; raises `StoreError`.
+
+        `changes_rights`: someone may do more or less after it.
+        """
         try:
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 yield self._connection
+                if changes_rights:
+                    self._connection.execute("UPDATE rights SET changes = changes + 1")
                 self._connection.execute("COMMIT")
             except BaseException:
                 self._connection.execute("ROLLBACK")
@@ -97,6 +100,14 @@ class AccessFile:
     def version(self) -> int:
         """Differs from before once another process has changed the file. Raises `StoreError`."""
         return int(self.read("PRAGMA data_version")[0][0])
+
+    def rights(self) -> int:
+        """Differs from before once anyone's rights have changed. Raises `StoreError`."""
+        return int(self.read("SELECT changes FROM rights")[0][0])
+
+    def wait_no_more(self) -> None:
+        """From now on give up at once where another process writes."""
+        self._connection.execute("PRAGMA busy_timeout = 0")
 
     def close(self) -> None:
         """Let go of it."""

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Callable
 from enum import Enum, auto
 from typing import Final
+from urllib.parse import urlsplit
 
 import msgspec
 from aiohttp import web
@@ -20,7 +22,7 @@ from huskies.gateway.access.proxies import Origin
 from huskies.gateway.admission import RefusedError
 from huskies.gateway.metrics import Metrics
 from huskies.gateway.policy import Reach
-from huskies.httpd import Handler, bearer, error_response, is_foreign
+from huskies.httpd import Handler, bearer, error_response, is_foreign, is_loopback
 from huskies.protocol import wire
 from huskies.protocol.enrolment import ENROL_PATH
 from huskies.protocol.peer_wire import PEERS_PATH
@@ -62,6 +64,7 @@ _NEEDS: Final = {
 _PUBLIC: Final = "/static/"
 _UNAUTHORIZED: Final = 401
 _TOO_MANY: Final = 429
+_SAID_MAX: Final = 200
 
 
 class _Asked(msgspec.Struct):
@@ -98,19 +101,29 @@ class Gate:
         self._reach = reach
         self._metrics = metrics
         self.now_ms = now_ms
+        self._under_way: Counter[str] = Counter()
         self._failures = Attempts(most=limits.FAILED_LOGINS_MAX, seconds=limits.FAILED_LOGINS_WITHIN)
+        self._refusals = Attempts(most=limits.REFUSALS_SAID, seconds=limits.FAILED_LOGINS_WITHIN)
 
     @web.middleware
     async def middleware(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Refuse who may not; handlers find the caller in `caller_of`."""
         self.guard.refresh()
         asked = request[_ASKED] = _Asked(self._origin(request))
+        address = asked.origin.address
         try:
+            self._check_room(address)
             self._check_origin(request)
             asked.caller = self._admit(request)
         except RefusedError as error:
             return self.refused(request, error)
-        return await handler(request)
+        self._under_way[address] += 1
+        try:
+            return await handler(request)
+        finally:
+            self._under_way[address] -= 1
+            if not self._under_way[address]:
+                del self._under_way[address]
 
     def refused(self, request: web.Request, error: RefusedError) -> web.Response:
         """Answer who may not, and say so in the log and the audit."""
@@ -125,10 +138,12 @@ class Gate:
     def say_refused(self, request: web.Request, error: RefusedError) -> None:
         """Say in the log and the audit that someone was refused; after too many, in the metrics alone."""
         self._metrics.refused("access")
-        if error.status != _TOO_MANY:
-            self.note(request, "refused", request.path, outcome=error.problem)
-            extra = {"path": request.path, "peer": origin_of(request).address}
-            _log.warning("refused a request: %s", error.problem, extra=extra)
+        address, now = origin_of(request).address, asyncio.get_running_loop().time()
+        if error.status == _TOO_MANY or self._refusals.wait(address, now):
+            return
+        self._refusals.failed(address, now)
+        self.note(request, "refused", request.path if request.path in _NEEDS else "", outcome=error.problem)
+        _log.warning("refused a request: %s", error.problem, extra={"path": request.path, "peer": address})
 
     def note(
         self, request: web.Request, action: str, subject: str, *, who: str = "", outcome: str = "ok"
@@ -137,11 +152,11 @@ class Gate:
         self.guard.note(
             Entry(
                 at_ms=self.now_ms(),
-                who=who,
+                who=_said(who),
                 action=action,
-                subject=subject,
-                outcome=outcome,
-                address=origin_of(request).address,
+                subject=_said(subject),
+                outcome=_said(outcome),
+                address=_said(origin_of(request).address),
             )
         )
 
@@ -156,6 +171,12 @@ class Gate:
             return RefusedError(_TOO_MANY, problem)
         self._failures.failed(address, now)
         return RefusedError(_UNAUTHORIZED, "the token is unknown, revoked or has expired")
+
+    def _check_room(self, address: str) -> None:
+        if self._under_way[address] >= limits.REQUESTS_PER_ADDRESS and not is_loopback(address):
+            raise RefusedError(
+                _TOO_MANY, "too many requests from this address are under way: try again later"
+            )
 
     # --- who ---------------------------------------------------------------------------------------
 
@@ -178,20 +199,36 @@ class Gate:
         secret = bearer(request)
         if secret is not None:
             caller = self.guard.by_token(secret)
-            if caller is None and not self.guard.is_open:
+            if caller is None and not self.is_open_to(request):
                 raise self.failed(request)
-            return caller or ANYONE
-        login = request.cookies.get(SECURE_COOKIE) or request.cookies.get(COOKIE)
+            return caller or self._anyone(request)
+        login = cookie_of(request)
         if login is not None and (caller := self.guard.by_login(login)) is not None:
             return caller
-        return self._named_by_proxy(request) or (ANYONE if self.guard.is_open else None)
+        return self._named_by_proxy(request) or self._anyone(request)
+
+    def _anyone(self, request: web.Request) -> Caller | None:
+        """Who needs no name: someone on this machine, as long as no token says who may read.
+
+        Not whoever comes through a proxy, nor a page whose name was pointed at this machine.
+        """
+        return ANYONE if self.is_open_to(request) else None
+
+    def is_open_to(self, request: web.Request) -> bool:
+        """Whether a request may read without saying who it comes from."""
+        if not self.guard.is_open or origin_of(request).proxied:
+            return False
+        named = request.headers.get("Host")
+        return named is None or is_loopback(urlsplit(f"//{named}").hostname or "")
 
     def _named_by_proxy(self, request: web.Request) -> Caller | None:
         """Whom a trusted proxy has authenticated."""
         reach = self._reach()
         if reach.user_header is None or not origin_of(request).proxied:
             return None
-        user = request.headers.get(reach.user_header, "").strip()
+        named = request.headers.getall(reach.user_header, [])
+        # Of two one is the client's own.
+        user = _said(named[0].strip()) if len(named) == 1 else ""
         return Caller(f"{user} (proxy)", reach.user_scopes) if user else None
 
     # --- from where --------------------------------------------------------------------------------
@@ -201,7 +238,7 @@ class Gate:
             remote=request.remote or "",
             secure=request.secure,
             host=request.host,
-            headers=request.headers,
+            headers={name: ",".join(request.headers.getall(name, [])) for name in proxies.HEADERS},
             trusted=self._reach().trusted,
         )
 
@@ -211,16 +248,27 @@ class Gate:
         if request.method in ("GET", "HEAD") and not opens:
             return
         origin, allowed = request.headers.get("Origin"), self._reach().origins
-        host = origin_of(request).host if origin_of(request).proxied else None
         if origin is None:
             return
-        if (origin not in allowed) if allowed else is_foreign(request, host):
+        seen = origin_of(request)
+        foreign = is_foreign(request, seen.host, secure=seen.secure) if seen.proxied else is_foreign(request)
+        if (origin not in allowed) if allowed else foreign:
             raise RefusedError(403, "requests from pages of another origin are refused")
+
+
+def _said(text: str) -> str:
+    """As much of a text as is worth keeping; a header may hold bytes that are no text."""
+    return text[:_SAID_MAX].encode("utf-8", "replace").decode()
 
 
 def origin_of(request: web.Request) -> Origin:
     """Where a request that came through the gate comes from."""
     return request[_ASKED].origin
+
+
+def cookie_of(request: web.Request) -> str | None:
+    """The session that a browser's cookie names; over TLS only one that nobody else can have set."""
+    return request.cookies.get(SECURE_COOKIE if origin_of(request).secure else COOKIE)
 
 
 def caller_of(request: web.Request) -> Caller:

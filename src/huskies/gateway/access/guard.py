@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import secrets
+import threading
 from collections.abc import Callable, Iterable
 from typing import Final
 
@@ -22,6 +23,7 @@ _log = logging.getLogger("huskies.access")
 # What begins so names no token of the file.
 OWN: Final = "own:"
 _SECRET_BYTES: Final = 32
+_COMMIT_MS: Final = 5_000
 # Kept until they are written; beyond so many a flood of attempts is counted and not told one by one.
 _UNWRITTEN_MAX: Final = 1_000
 
@@ -69,9 +71,13 @@ class Guard:
         self._used: set[str] = set()
         self._unwritten: list[Entry] = []
         self._untold = 0
-        self._is_unreadable = False
-        self._version = file.version()
-        self.reload()
+        # When the file could first not be read, by the wall clock; None: it can.
+        self._unreadable_ms: int | None = None
+        # Counts how often rights were read anew.
+        self.reloads = 0
+        self._lock = threading.Lock()
+        self._version, self._rights = file.version(), -1
+        self._reload()
 
     def refresh(self) -> bool:
         """Read what someone else has changed, if anything.
@@ -83,14 +89,21 @@ class Guard:
             version = self._file.version()
             if version == self._version:
                 return False
-            self.reload()
+            is_news = self._reload()
         except StoreError as error:
-            if not self._is_unreadable:
-                _log.error("who may do what cannot be read; what it was before holds: %s", error)
-            self._is_unreadable = True
+            self._say_unreadable(error)
             return False
-        self._version, self._is_unreadable = version, False
-        return True
+        self._version, self._unreadable_ms = version, None
+        return is_news
+
+    def _say_unreadable(self, error: StoreError) -> None:
+        """Say it once, and not of the moment that a commit takes."""
+        now_ms = self._now_ms()
+        if self._unreadable_ms is None:
+            self._unreadable_ms = now_ms
+        elif 0 <= self._unreadable_ms < now_ms - _COMMIT_MS:
+            _log.error("who may do what cannot be read; what it was before holds: %s", error)
+            self._unreadable_ms = -1
 
     def own(self, project: str) -> str:
         """A token for the project's sled in this process, which ends with it."""
@@ -98,8 +111,13 @@ class Guard:
         self._own[hashed(secret)] = project
         return secret
 
-    def reload(self) -> None:
-        """Read everything; raises `StoreError`."""
+    def _reload(self) -> bool:
+        """Read everything, if anyone's rights have changed; raises `StoreError`."""
+        rights = self._file.rights()
+        if rights == self._rights:
+            return False
+        self._rights = rights
+        self.reloads += 1
         self._tokens = tokens.hashes(self._file)
         self._by_id = {token.id: token for token in self._tokens.values()}
         self._logins = logins.hashes(self._file)
@@ -110,6 +128,7 @@ class Guard:
         self._invites = sleds.open_invites(self._file, self._now_ms())
         of_tokens = [parse(token.scopes).pushes for token in self._by_id.values() if token.revoked_ms is None]
         self._pushed_for = frozenset().union(*of_tokens)
+        return True
 
     # --- who ---------------------------------------------------------------------------------------
 
@@ -132,10 +151,10 @@ class Guard:
         token = self._tokens.get(digest)
         return None if token is None else self._caller(token)
 
-    def lets_replicate(self, secret: str) -> bool:
-        """Whether another gateway may connect with this token."""
+    def lets_replicate(self, secret: str) -> str | None:
+        """The id of a token with which another gateway may connect; None where it is none."""
         caller = self.by_token(secret)
-        return caller is not None and caller.scopes.peer
+        return caller.token if caller is not None and caller.scopes.peer else None
 
     def by_login(self, secret: str) -> Caller | None:
         """Who logged in with this session, if it and the token behind it are valid."""
@@ -208,6 +227,10 @@ class Guard:
 
     def write(self) -> None:
         """Write what happened since the last call, or say why not; for a thread of its own."""
+        with self._lock:
+            self._write_all()
+
+    def _write_all(self) -> None:
         used, self._used = self._used, set()
         unwritten, self._unwritten = self._unwritten, []
         untold, self._untold = self._untold, 0
@@ -216,7 +239,7 @@ class Guard:
             unwritten.append(flood)
         try:
             self._write(used, unwritten)
-        except StoreError as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, the gateway goes on
             # What is said here is in the log, too.
             _log.error("%d entries of the audit are lost: %s", len(unwritten), error)
 

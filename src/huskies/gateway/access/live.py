@@ -15,6 +15,10 @@ class LiveReaders:
     def __init__(self) -> None:
         self._readers: dict[asyncio.Task[object], Caller] = {}
 
+    def __len__(self) -> int:
+        """How many there are."""
+        return len(self._readers)
+
     @contextmanager
     def reading(self, caller: Caller) -> Iterator[None]:
         """Meanwhile the task that runs this is ended if the caller may not read any more."""

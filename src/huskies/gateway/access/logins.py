@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from typing import NamedTuple
 
+from huskies import limits
 from huskies.gateway.access.file import AccessFile, hashed
 
 _SECRET_BYTES = 32
@@ -22,6 +23,11 @@ def begin(file: AccessFile, token_id: str, *, now_ms: int, lifetime_ms: int) -> 
     secret = secrets.token_urlsafe(_SECRET_BYTES)
     with file.transaction() as db:
         db.execute("DELETE FROM logins WHERE expires_ms <= ?", (now_ms,))
+        db.execute(
+            "DELETE FROM logins WHERE hash IN"
+            " (SELECT hash FROM logins WHERE token = ? ORDER BY created_ms DESC LIMIT -1 OFFSET ?)",
+            (token_id, limits.LOGINS_A_TOKEN - 1),
+        )
         db.execute(
             "INSERT INTO logins VALUES (?, ?, ?, ?)", (hashed(secret), token_id, now_ms, now_ms + lifetime_ms)
         )

@@ -13,7 +13,15 @@ from aiohttp import web
 from huskies import limits
 from huskies.gateway.access import logins
 from huskies.gateway.access.file import AccessFile
-from huskies.gateway.access.gate import COOKIE, LOGIN_PATH, LOGOUT_PATH, SECURE_COOKIE, Gate, origin_of
+from huskies.gateway.access.gate import (
+    COOKIE,
+    LOGIN_PATH,
+    LOGOUT_PATH,
+    SECURE_COOKIE,
+    Gate,
+    cookie_of,
+    origin_of,
+)
 from huskies.gateway.access.guard import Caller
 from huskies.gateway.admission import RefusedError
 
@@ -46,14 +54,14 @@ class People:
 
     async def page(self, request: web.Request) -> web.Response:
         """`GET /login`."""
-        if self._gate.guard.is_open:
+        if self._gate.is_open_to(request):
             return _to("/")
-        del request
         return _page("")
 
     async def log_in(self, request: web.Request) -> web.Response:
         """`POST /login` with `token`: a cookie that stands for it, or the page again, which says why not."""
-        form = await request.post()
+        async with asyncio.timeout(limits.BODY_LIMIT):
+            form = await request.post()
         secret = form.get("token")
         caller = self._gate.guard.by_token(secret.strip()) if isinstance(secret, str) else None
         if caller is None or caller.token is None:
@@ -68,7 +76,7 @@ class People:
 
     async def log_out(self, request: web.Request) -> web.Response:
         """`POST /logout`: the cookie stands for nothing any more."""
-        cookie = request.cookies.get(SECURE_COOKIE) or request.cookies.get(COOKIE)
+        cookie = cookie_of(request)
         caller: Caller | None = None if cookie is None else self._gate.guard.by_login(cookie)
         if cookie is not None and caller is not None:
             async with self._lock:

@@ -15,6 +15,7 @@ Network: TypeAlias = IPv4Network | IPv6Network
 _FOR: Final = "X-Forwarded-For"
 _PROTO: Final = "X-Forwarded-Proto"
 _HOST: Final = "X-Forwarded-Host"
+HEADERS: Final = (_FOR, _PROTO, _HOST)
 
 
 class Origin(NamedTuple):
@@ -37,7 +38,7 @@ def networks(texts: Sequence[str]) -> list[Network]:
 def seen(
     *, remote: str, secure: bool, host: str, headers: Mapping[str, str], trusted: Sequence[Network]
 ) -> Origin:
-    """What a request that `remote` sent really comes from."""
+    """What a request that `remote` sent really comes from; of `headers` that came twice both, by a comma."""
     if not is_among(remote, trusted):
         return Origin(remote, secure, host, proxied=False)
     client = remote
@@ -67,6 +68,9 @@ def _address(text: str) -> IPv4Address | IPv6Address | None:
         text = text[1:].partition("]")[0]
     elif text.count(":") == 1:
         text = text.partition(":")[0]
+    if "%" in text:
+        # A scope, which may be any text, is of no use beyond the machine that says it.
+        return None
     try:
         parsed = ip_address(text)
     except ValueError:

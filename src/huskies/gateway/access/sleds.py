@@ -66,28 +66,47 @@ def invite(
 
 
 def enrol(file: AccessFile, request: Enrolment, *, now_ms: int) -> tuple[Invite, EnrolledSled]:
-    """Redeem the invitation for the sled whose signature was verified; raises `EnrolmentRefusedError`."""
+    """Redeem the invitation for the sled whose signature was verified; raises `EnrolmentRefusedError`.
+
+    A sled that comes again, its answer lost say, is told how it stands.
+    """
     sled_id = request.sled_id.lower()
     with file.transaction() as db:
         found = _invite(db, request.invite)
-        text = enrolment.sled_text(request.invite, sled_id, request.nonce)
+        text = enrolment.sled_text(request.invite, request.project, sled_id, request.nonce)
         # The same words whatever is wrong: who guesses learns nothing.
         if found is None or not enrolment.is_proof(found.hash, text, request.proof):
             raise EnrolmentRefusedError("the invitation is not one of this gateway's")
-        if found.used_ms is not None or now_ms >= found.expires_ms:
+        if found.project != request.project:
             raise EnrolmentRefusedError(
-                "the invitation was used or has expired: ask for a new one (`huskies token invite`)"
+                f"the invitation is for project {found.project}, and this one is {request.project}: ask for "
+                f"another, or say --name {found.project}"
             )
-        if _state(db, sled_id) is not None:
-            raise EnrolmentRefusedError("this sled is enrolled already")
-        others = db.execute(
-            "SELECT count(*) FROM sleds WHERE project = ? AND state = 'active'", (found.project,)
-        ).fetchone()[0]
-        state: SledState = "pending" if others and not found.adds else "active"
-        db.execute("UPDATE invites SET used_ms = ? WHERE id = ?", (now_ms, found.id))
-        values = (sled_id, found.project, state, now_ms, found.id)
-        db.execute("INSERT INTO sleds VALUES (?, ?, ?, ?, ?, NULL)", values)
-    sled = EnrolledSled(
+        known = _known(db, sled_id)
+        if known is not None and known.project != found.project:
+            raise EnrolmentRefusedError(f"this sled is enrolled for project {known.project}")
+        if known is None or known.invite != found.id:
+            _use(db, found, now_ms)
+        sled = known or _add(db, found, sled_id, now_ms)
+    return found, sled
+
+
+def _use(db: sqlite3.Connection, found: Invite, now_ms: int) -> None:
+    if found.used_ms is not None or now_ms >= found.expires_ms:
+        raise EnrolmentRefusedError(
+            "the invitation was used or has expired: ask for a new one (`huskies token invite`)"
+        )
+    db.execute("UPDATE invites SET used_ms = ? WHERE id = ?", (now_ms, found.id))
+
+
+def _add(db: sqlite3.Connection, found: Invite, sled_id: str, now_ms: int) -> EnrolledSled:
+    others = db.execute(
+        "SELECT count(*) FROM sleds WHERE project = ? AND state = 'active'", (found.project,)
+    ).fetchone()[0]
+    state: SledState = "pending" if others and not found.adds else "active"
+    values = (sled_id, found.project, state, now_ms, found.id)
+    db.execute("INSERT INTO sleds VALUES (?, ?, ?, ?, ?, NULL)", values)
+    return EnrolledSled(
         sled_id=sled_id,
         project=found.project,
         state=state,
@@ -95,7 +114,6 @@ def enrol(file: AccessFile, request: Enrolment, *, now_ms: int) -> tuple[Invite,
         invite=found.id,
         last_used_ms=None,
     )
-    return found, sled
 
 
 def approve(file: AccessFile, key: str) -> EnrolledSled:
@@ -148,6 +166,6 @@ def _invite(db: sqlite3.Connection, invite_id: str) -> Invite | None:
     return Invite(**{**values, "hash": bytes(row["hash"]), "adds": bool(row["adds"])})
 
 
-def _state(db: sqlite3.Connection, sled_id: str) -> str | None:
-    row = db.execute("SELECT state FROM sleds WHERE sled_id = ?", (sled_id,)).fetchone()
-    return None if row is None else str(row["state"])
+def _known(db: sqlite3.Connection, sled_id: str) -> EnrolledSled | None:
+    row = db.execute(f"SELECT {_COLUMNS} FROM sleds WHERE sled_id = ?", (sled_id,)).fetchone()  # noqa: S608 - constant
+    return None if row is None else _sled(row)

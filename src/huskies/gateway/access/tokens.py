@@ -60,10 +60,12 @@ def rotate(
     with file.transaction() as db:
         old = _one(db, key, now_ms)
         ends_ms = now_ms + overlap_ms
+        # The new one lasts as long as the old one was to.
+        new_ends_ms = None if old.expires_ms is None else now_ms + old.expires_ms - old.created_ms
         if old.expires_ms is None or old.expires_ms > ends_ms:
             db.execute("UPDATE tokens SET expires_ms = ? WHERE id = ?", (ends_ms, old.id))
             old = msgspec.structs.replace(old, expires_ms=ends_ms)
-        new, secret = _create(db, old.name, old.scopes, created_by, now_ms, None)
+        new, secret = _create(db, old.name, old.scopes, created_by, now_ms, new_ends_ms)
     return old, new, secret
 
 
@@ -94,7 +96,7 @@ def hashes(file: AccessFile) -> dict[bytes, Token]:
 
 def note_used(file: AccessFile, ids: Iterable[str], now_ms: int) -> None:
     """These were used just now."""
-    with file.transaction() as db:
+    with file.transaction(changes_rights=False) as db:
         db.executemany("UPDATE tokens SET last_used_ms = ? WHERE id = ?", [(now_ms, one) for one in ids])
 
 

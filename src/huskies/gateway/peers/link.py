@@ -62,6 +62,8 @@ class PeerLink:
 
     def __init__(self, peers: Peers, socket: Socket, core: PeerSession, *, dialed: bool) -> None:
         self.dialed = dialed
+        # The id of the token by which it was let in, if by one.
+        self.token: str | None = None
         self.core = core
         self.open = self.was_open = False
         self._peers = peers

@@ -83,7 +83,7 @@ class Peers:
         loopback: bool,
         present: Callable[[], list[wire.Present]],
         end_session: Callable[[str], None],
-        lets_replicate: Callable[[str], bool],
+        lets_replicate: Callable[[str], str | None],
         now_ms: Callable[[], int],
     ) -> None:
         self.log = log
@@ -143,21 +143,29 @@ class Peers:
         """Whether this gateway is to connect to others."""
         return bool(self._dialed)
 
-    def check(self, token: str | None) -> None:
-        """Whether who presents this token may connect; raises `RefusedError`."""
+    def check(self, token: str | None, *, is_open: bool) -> str | None:
+        """Whether who presents this token may connect, and by which token of the guard's, if by one.
+
+        `is_open`: whoever asks may read without a token. Raises `RefusedError`.
+        """
         expected = self._expected_token()
-        if token is not None and self._lets_replicate(token):
-            pass
-        elif expected is None:
-            if not self._loopback:
-                raise RefusedError(403, "no peer token is set here: set HUSKIES_PEER_TOKEN")
-        elif token is None or not hmac.compare_digest(token.encode(), expected.encode()):
+        token_id = None if token is None else self._lets_replicate(token)
+        if token_id is None and expected is None and not (self._loopback and is_open):
+            raise RefusedError(403, "no peer token is set here: set HUSKIES_PEER_TOKEN")
+        if token_id is None and expected is not None and not _is_same(token, expected):
             raise RefusedError(401, "the peer token is wrong" if token else "a peer token is needed")
         if self._stopping:
             raise RefusedError(503, "the gateway is stopping")
+        return token_id
 
-    async def accept(self, request: web.Request) -> web.StreamResponse:
-        """Carry a connection that another gateway dialed."""
+    def end_revoked(self, is_valid: Callable[[str], bool]) -> None:
+        """End the connections whose tokens are valid no more."""
+        for link in list(self._serving):
+            if link.token is not None and not is_valid(link.token):
+                link.end(UNAUTHORIZED, "the token was revoked")
+
+    async def accept(self, request: web.Request, token: str | None = None) -> web.StreamResponse:
+        """Carry a connection that another gateway dialed, by this token of the guard's."""
         socket = web.WebSocketResponse(
             protocols=(wire.SUBPROTOCOL,),
             timeout=limits.CLOSE_LIMIT,
@@ -169,7 +177,9 @@ class Peers:
         if not socket.can_prepare(request).ok:
             raise RefusedError(426, "this endpoint is a WebSocket")
         await socket.prepare(request)
-        reason = await self._serve(PeerLink(self, socket, self._session(), dialed=False))
+        link = PeerLink(self, socket, self._session(), dialed=False)
+        link.token = token
+        reason = await self._serve(link)
         _log.info("a gateway disconnected: %s", reason)
         return socket
 
@@ -369,3 +379,9 @@ class Peers:
             max_msg_size=limits.PEER_FRAME_BYTES_MAX,
             timeout=aiohttp.ClientWSTimeout(ws_close=limits.CLOSE_LIMIT),
         )
+
+
+def _is_same(token: str | None, expected: str) -> bool:
+    # A header may hold any bytes; those that are no UTF-8 come as surrogates.
+    shown = (token or "").encode(errors="surrogateescape")
+    return hmac.compare_digest(shown, expected.encode())

@@ -93,6 +93,9 @@ def _fill(partial: Path, data_dir: Path, now_ms: int) -> Manifest:
     access = data_dir / access_file.FILE_NAME
     if access.is_file():
         _copy_database(access, partial / access.name)
+        # Who logged in, logs in again: a session that ended meanwhile must not come back.
+        with contextlib.closing(_opened(partial / access.name)) as copied:
+            copied.execute("DELETE FROM logins")
         names.append(access.name)
     files = {}
     for name in names:
