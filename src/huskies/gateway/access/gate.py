@@ -7,6 +7,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable
 from enum import Enum, auto
+from ipaddress import ip_address
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -218,8 +219,7 @@ class Gate:
         """Whether a request may read without saying who it comes from."""
         if not self.guard.is_open or origin_of(request).proxied:
             return False
-        named = request.headers.get("Host")
-        return named is None or is_loopback(urlsplit(f"//{named}").hostname or "")
+        return not _may_be_pointed_anywhere(request.headers.get("Host", ""))
 
     def _named_by_proxy(self, request: web.Request) -> Caller | None:
         """Whom a trusted proxy has authenticated."""
@@ -254,6 +254,23 @@ class Gate:
         foreign = is_foreign(request, seen.host, secure=seen.secure) if seen.proxied else is_foreign(request)
         if (origin not in allowed) if allowed else foreign:
             raise RefusedError(403, "requests from pages of another origin are refused")
+
+
+def _may_be_pointed_anywhere(host: str) -> bool:
+    """Whether a `Host` is a name that someone can own, and point at any address; one label is nobody's."""
+    try:
+        name = urlsplit(f"//{host}").hostname or ""
+    except ValueError:
+        return True
+    return "." in name and not name.endswith(".localhost") and not _is_address(name)
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ip_address(name)
+    except ValueError:
+        return False
+    return True
 
 
 def _said(text: str) -> str:
