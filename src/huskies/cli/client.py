@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import ssl
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -16,6 +17,7 @@ from huskies.errors import EXIT_USAGE, GatewayUnreachableError, HuskiesError
 TOKEN_VARIABLE: Final = "HUSKIES_TOKEN"  # noqa: S105 - a variable's name
 CA_VARIABLE: Final = "HUSKIES_TLS_CA"
 _NEXT: Final = "start one with `huskies up` or `huskies gateway`, or name another with --gateway-url"
+_NEXT_TRUST: Final = f"name the authority that signed its certificate with {CA_VARIABLE}"
 # How much of an answer that is no JSON is worth showing.
 _SHOWN: Final = 200
 
@@ -58,7 +60,8 @@ def get(
             return response
         body = response.read(65_536)
     except (OSError, http.client.HTTPException, UnicodeError) as error:
-        raise GatewayUnreachableError(base_url, f"{reason(error)}; {_NEXT}") from None
+        advice = _NEXT_TRUST if isinstance(error, ssl.SSLCertVerificationError) else _NEXT
+        raise GatewayUnreachableError(base_url, f"{reason(error)}; {advice}") from None
     raise GatewayRefusedError(base_url, response.status, _problem_in(body, response.reason))
 
 
