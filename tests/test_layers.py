@@ -15,6 +15,8 @@ PURE = [
     SOURCE / "gateway" / "store" / "blocks.py",
     SOURCE / "gateway" / "store" / "cursors.py",
     SOURCE / "gateway" / "fleet.py",
+    SOURCE / "gateway" / "pace.py",
+    SOURCE / "gateway" / "quota.py",
     SOURCE / "gateway" / "standing.py",
     SOURCE / "gateway" / "peers" / "holders.py",
     SOURCE / "gateway" / "peers" / "outgoing.py",

@@ -124,8 +124,10 @@ class ProjectFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True):
     """What a gateway is started with; port 0 takes any free one.
 
-    `retain_ms`, `retain_bytes`: how old and how large the log may become; None: without end. `tls_cert` and
-    `tls_key`, which go together, make it serve TLS; `tls_ca`: whom it trusts (None: the system).
+    `retain_ms`, `retain_bytes`: how old and how large the log may become; None: without end.
+    `quota_bytes`: how much of it one project may take; 0: as much as there is, None: a part of the disk.
+    `tls_cert` and `tls_key`, which go together, make it serve TLS; `tls_ca`: whom it trusts; None: the
+    system.
     """
 
     host: str = DEFAULT_HOST
@@ -133,6 +135,7 @@ class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True):
     data_dir: Path
     retain_ms: int | None = None
     retain_bytes: int | None = None
+    quota_bytes: int | None = None
     peers: tuple[str, ...] = ()
     peer_token: str | None = None
     tls_cert: Path | None = None

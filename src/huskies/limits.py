@@ -76,6 +76,17 @@ READERS_MAX: Final = 5_000
 # What revoking ends is ended within so long.
 ACCESS_POLL: Final = 1.0
 
+# --- quota -----------------------------------------------------------------------------------------
+# A project takes at most this part of the disk that the log is on, unless a setting says otherwise.
+QUOTA_OF_DISK: Final = 10
+# What a sequence is counted as: its row, and what is in memory of it while the gateway runs.
+SEQUENCE_BYTES: Final = 16 << 10
+# Stories of one project on the board, which is in memory.
+STORIES_MAX: Final = 100_000
+# Greetings of one project: so many at once, and so many a second from then on. A sled greets once a session.
+GREETINGS_AT_ONCE: Final = 1_000
+GREETINGS_A_SECOND: Final = 20
+
 # --- the log ---------------------------------------------------------------------------------------
 # One row of the log. Small enough that reading one event decodes little, large enough that a row's
 # overhead vanishes.

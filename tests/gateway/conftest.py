@@ -159,6 +159,7 @@ class StartGateway(Protocol):
         name: str = ...,
         peers: Sequence[str] = ...,
         retain_ms: int | None = ...,
+        quota_bytes: int | None = ...,
     ) -> Gateway: ...
 
 
@@ -176,6 +177,7 @@ async def start_gateway(tmp_path: Path) -> AsyncIterator[StartGateway]:
         name: str = "gw",
         peers: Sequence[str] = (),
         retain_ms: int | None = None,
+        quota_bytes: int | None = None,
     ) -> Gateway:
         directory = tmp_path / name
         if projects:
@@ -184,7 +186,12 @@ async def start_gateway(tmp_path: Path) -> AsyncIterator[StartGateway]:
             path.write_text(projects)
             path.chmod(0o600)
         settings = GatewaySettings(
-            host=host, port=port, data_dir=directory, peers=tuple(peers), retain_ms=retain_ms
+            host=host,
+            port=port,
+            data_dir=directory,
+            peers=tuple(peers),
+            retain_ms=retain_ms,
+            quota_bytes=quota_bytes,
         )
         gateway = Gateway(settings, slow_after=slow_after)
         await gateway.start()

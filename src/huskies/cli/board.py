@@ -52,6 +52,7 @@ class ProjectView(msgspec.Struct, frozen=True):
     missing: list[MissingRange] = []
     quarantined: list[MissingRange] = []
     identity_used_twice: bool = False
+    over_quota: bool = False
 
 
 def show(projects: Sequence[bytes], gateway_url: str, now_ms: int) -> None:
@@ -96,6 +97,8 @@ def _attention(views: Sequence[ProjectView], now_ms: int) -> Table:
 def _sled_trouble(view: ProjectView) -> Iterator[tuple[str, str]]:
     if view.identity_used_twice:
         yield "identity used twice", "two sleds run with one state directory; give one its own"
+    if view.over_quota:
+        yield "over its quota", "nothing more is taken of it; raise --project-quota, or --retain less"
     if lost := _count(view.missing):
         yield "events lost", f"{lost} that its sled recorded and no one holds any more"
     if aside := _count(view.quarantined):

@@ -105,12 +105,13 @@ else:
 
 
 class _Measure(_ParamType):
-    """A whole number with a unit, such as 90d or 10GB, in the smallest unit."""
+    """A whole number with a unit, such as 90d or 10GB, in the smallest unit; `none`: what means none."""
 
-    def __init__(self, name: str, units: Mapping[str, int], example: str) -> None:
+    def __init__(self, name: str, units: Mapping[str, int], example: str, *, none: str | None = None) -> None:
         self.name = name
         self._units = units
         self._example = example
+        self._none = none
 
     def convert(
         self,
@@ -121,22 +122,36 @@ class _Measure(_ParamType):
         """Milliseconds or bytes."""
         if isinstance(value, int):
             return value
+        if value == self._none:
+            return 0
         match = re.fullmatch(r"\s*([0-9]{1,9})\s*([a-zA-Z]+)\s*", str(value))
         unit = self._units.get(match[2].lower()) if match else None
         if match is None or unit is None or int(match[1]) == 0:
             names = ", ".join(self._units)
+            or_none = "" if self._none is None else f", or {self._none}"
             self.fail(
-                f"expected a number and a unit ({names}), such as {self._example}; got {value!r}", param, ctx
+                f"expected a number and a unit ({names}), such as {self._example}{or_none}; got {value!r}",
+                param,
+                ctx,
             )
         return int(match[1]) * unit
 
 
 _AGE: Final = _Measure("age", {"h": 3_600_000, "d": 86_400_000, "w": 604_800_000}, "90d")
-_SIZE: Final = _Measure("size", {"mb": 10**6, "gb": 10**9, "tb": 10**12}, "10GB")
+_BYTES: Final = {"mb": 10**6, "gb": 10**9, "tb": 10**12}
+_SIZE: Final = _Measure("size", _BYTES, "10GB")
+_QUOTA: Final = _Measure("quota", _BYTES, "10GB", none="none")
 
 
 def retain_options(command: _Command) -> _Command:
-    """`--retain` and `--retain-size`, as `retain` (ms) and `retain_size` (bytes)."""
+    """`--retain`, `--retain-size` and `--project-quota`, as `retain` (ms) and in bytes; 0: no quota."""
+    command = setting(
+        "--project-quota",
+        type=_QUOTA,
+        metavar="SIZE",
+        help="Take no more events of a project that takes so much of the log, such as 10GB; or `none`.  "
+        "[default: a tenth of the disk]",
+    )(command)
     command = setting(
         "--retain-size",
         type=_SIZE,

@@ -44,6 +44,7 @@ def command(  # noqa: PLR0917 - click passes them by name
     data_dir: Path,
     retain: int | None,
     retain_size: int | None,
+    project_quota: int | None,
     log_level: str,
     log_json: bool,
 ) -> None:
@@ -62,6 +63,7 @@ def command(  # noqa: PLR0917 - click passes them by name
         data_dir=data_dir,
         retain_ms=retain,
         retain_bytes=retain_size,
+        quota_bytes=project_quota,
     )
     configs = sled_configs(project_dirs or (Path(),))
 

@@ -117,6 +117,7 @@ class Api:
                 self._gateway.admission.check(*asked)
                 raise RefusedError(426, "this endpoint is a WebSocket")  # noqa: TRY301 - answered below
             credential = self._gateway.admission.redeem(*asked)
+            self._gateway.sessions.check_room(project)
         except RefusedError as error:
             return self._refused(request, error, project)
         await socket.prepare(request)
@@ -283,6 +284,9 @@ class Api:
 
     def _refused(self, request: web.Request, error: RefusedError, project: str = "") -> web.Response:
         self._gateway.metrics.refused("admission")
+        answer = error_response(error.status, error.problem)
+        if not self._gateway.gate.may_say(request):
+            return answer
         name = project if is_project_name(project) else ""
         address = origin_of(request).address
         # Names that someone made up would push out what the audit is for.
@@ -294,7 +298,7 @@ class Api:
             error.problem,
             extra={"project": name, "status": error.status, "peer": address},
         )
-        return error_response(error.status, error.problem)
+        return answer
 
 
 def _check_push(project: str, policy: Policy, *, is_v2: bool) -> None:

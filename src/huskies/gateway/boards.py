@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 import msgspec
 
 from huskies.gateway.fleet import Fleet, Project
+from huskies.gateway.quota import Quota
 from huskies.gateway.sessions import ProjectState, Sessions
 from huskies.gateway.standing import Story
 from huskies.gateway.store.log import Log
@@ -28,7 +29,10 @@ class StoryView(msgspec.Struct, frozen=True):
 
 
 class ProjectView(msgspec.Struct, frozen=True):
-    """One project: its sled, and where its stories stand."""
+    """One project: its sled, and where its stories stand.
+
+    `log_bytes`: how much of the log it takes; `over_quota`: that is too much, and no more is taken of it.
+    """
 
     name: str
     url: str | None
@@ -36,6 +40,8 @@ class ProjectView(msgspec.Struct, frozen=True):
     last_seen_ms: int | None
     outstanding: int | None
     identity_used_twice: bool
+    log_bytes: int
+    over_quota: bool
     missing: list[MissingRange]
     quarantined: list[MissingRange]
     stories: list[StoryView]
@@ -62,6 +68,7 @@ def project_views(
             _joined(sessions.state(name), elsewhere.get(name, ()), sessions.now_ms),
             missing.get(name, []),
             quarantined.get(name, []),
+            sessions.quota,
         )
         for name in names
     ]
@@ -87,6 +94,7 @@ def _view(  # noqa: PLR0917 - one caller
     state: ProjectState,
     missing: list[MissingRange],
     quarantined: list[MissingRange],
+    quota: Quota,
 ) -> ProjectView:
     return ProjectView(
         name=name,
@@ -97,6 +105,8 @@ def _view(  # noqa: PLR0917 - one caller
         identity_used_twice=state.identity_used_twice,
         missing=missing,
         quarantined=quarantined,
+        log_bytes=quota.used(name),
+        over_quota=name in quota.over,
         stories=[_story_view(story_id, story) for story_id, story in project.stories().items()],
     )
 

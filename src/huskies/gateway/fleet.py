@@ -29,6 +29,11 @@ class Project(msgspec.Struct, forbid_unknown_fields=True):
         """Where each of its stories stands."""
         return joined(self.sequences, self.snapshot)
 
+    def said(self) -> int:
+        """How much is known of its stories: each counts once for every sequence that says something of it."""
+        told = 0 if self.snapshot is None else len(self.snapshot.stories)
+        return told + sum(map(len, self.sequences.values()))
+
     def newest_ms(self) -> int:
         """The newest time that anything says which is known of it, whoever's clock that is of."""
         received_ms = 0 if self.snapshot is None else self.snapshot.received_ms

@@ -40,6 +40,9 @@ class Metrics:
             "huskies_log_first_position", "The oldest event that is retained.", registry=self._registry
         )
         self._bytes = Gauge("huskies_log_bytes", "How much of log.db is in use.", registry=self._registry)
+        self._over_quota = Gauge(
+            "huskies_projects_over_quota", "Projects of which nothing more is taken.", registry=self._registry
+        )
         self._damaged = Gauge(
             "huskies_log_damaged",
             "Damaged blocks, whose events are shown to no one.",
@@ -76,6 +79,10 @@ class Metrics:
         """The log begins at this position and takes so many bytes."""
         self._first_position.set(first_position)
         self._bytes.set(size)
+
+    def over_quota(self, projects: int) -> None:
+        """So many projects are over their quota."""
+        self._over_quota.set(projects)
 
     def damaged(self, blocks: int) -> None:
         """So many blocks are known to be damaged."""

@@ -100,8 +100,9 @@ _ERRORS: Final = {
     "403": "The token does not let you, or the request comes from a page of another origin.",
     "409": "The cursor is of another log, or of this one before it was restored: start from `after=0`.",
     "422": "A parameter is not what it should be.",
-    "429": "Too many failed attempts came from this address.",
+    "429": "Too many failed attempts came from this address, or the sleds of this project connect too often.",
     "426": "The endpoint is a WebSocket.",
+    "507": "The project is over its quota.",
     "503": "The gateway cannot take this now.",
 }
 
@@ -221,7 +222,7 @@ def _make_token() -> dict[str, Any]:
 
 
 def _push() -> dict[str, Any]:
-    errors = ("401", "403", "422", "426")
+    errors = ("401", "403", "422", "426", "429", "507")
     return {
         "operationId": "push",
         "summary": f"A sled's WebSocket; it offers the subprotocol {wire.SUBPROTOCOL}, or none for v1.",

@@ -219,6 +219,11 @@ class V2Connection(_Connection):
                 self.write(text_frame(effect.data))
             case AppendEffect():
                 assert self.stream is not None  # noqa: S101 - the core asks only after admission
+                if self.project in self.sessions.quota.over:
+                    # What was taken in this turn is part of what is settled first.
+                    self.hand_over()
+                    self.apply_now(self.core.over_quota(self.sessions.quota.reason(self.project)))
+                    return
                 self.append(
                     self.stream, effect.first_seq, effect.events, self._frame_size, self.core.replayed_through
                 )
@@ -279,6 +284,9 @@ class V1Connection(_Connection):
             if kind is WSMsgType.TEXT:
                 if len(message.data) > limits.FRAME_BYTES_MAX:
                     self.close(wire.CLOSE_TOO_BIG, "a frame is larger than 1 MiB")
+                    break
+                if self.project in self.sessions.quota.over:
+                    self.close(wire.CLOSE_GOING_AWAY, self.sessions.quota.reason(self.project))
                     break
                 self._take(message.data)
                 if self.in_flight >= limits.MAX_IN_FLIGHT or self.sessions.log.crowded:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+import shutil
 import time
 from collections.abc import Coroutine
 from contextlib import AsyncExitStack
@@ -111,6 +112,7 @@ class Gateway:
                 feed=self.feed,
                 history=self.history,
                 log=self.log,
+                quota=self.quota,
                 metrics=self.metrics,
             )
         )
@@ -198,10 +200,12 @@ class Gateway:
         self.log.on_repaired.append(
             lambda block: views.take_repaired(self.index, self.fleet, block, self.log)
         )
+        self.quota = await views.measured(self.index, self.log, self._quota_bytes())
         self.keeper = Keeper(
             log=self.log,
             index=self.index,
             fleet=self.fleet,
+            quota=self.quota,
             metrics=self.metrics,
             rules=Rules(self._settings.retain_ms, self._settings.retain_bytes),
         )
@@ -213,6 +217,7 @@ class Gateway:
             boards=self.boards,
             holders=self.holders,
             metrics=self.metrics,
+            quota=self.quota,
             gateway_id=gateway_id(key),
             sign=key.sign,
             ask_others=self._ask_others,
@@ -221,6 +226,12 @@ class Gateway:
             now_ms=now_ms,
         )
         self.peers = self._make_peers(key)
+
+    def _quota_bytes(self) -> int:
+        settings = self._settings
+        if settings.quota_bytes is not None:
+            return settings.quota_bytes
+        return shutil.disk_usage(settings.data_dir).total // limits.QUOTA_OF_DISK
 
     async def _ask_others(self, origin: Origin) -> Elsewhere | None:
         return await self.peers.ask(origin)
@@ -281,6 +292,7 @@ class Gateway:
         streams = self.log.streams
         for block in blocks:
             self.fleet.apply_block(block, streams)
+        self.quota.appended(blocks, streams)
         self.metrics.appended(sum(block.count for block in blocks), blocks[-1].last_position)
         self.feed.publish(blocks, streams)
 

@@ -13,13 +13,16 @@ from typing import Final
 import msgspec
 from aiohttp import web
 
+from huskies import limits
 from huskies.gateway.access.guard import OWN
-from huskies.gateway.admission import Credential, Policy
+from huskies.gateway.admission import Credential, Policy, RefusedError
 from huskies.gateway.board_store import Board, BoardStore
 from huskies.gateway.fleet import Fleet
 from huskies.gateway.metrics import Metrics
+from huskies.gateway.pace import Pace
 from huskies.gateway.peers.holders import Holders
 from huskies.gateway.push import V1Connection, V2Connection
+from huskies.gateway.quota import Quota
 from huskies.gateway.store.log import Log
 from huskies.protocol import wire
 from huskies.protocol.gateway import Elsewhere, GatewaySession
@@ -57,6 +60,7 @@ class Sessions:
         boards: BoardStore,
         holders: Holders,
         metrics: Metrics,
+        quota: Quota,
         gateway_id: str,
         sign: Callable[[bytes], bytes],
         ask_others: Callable[[Origin], Awaitable[Elsewhere | None]],
@@ -66,6 +70,7 @@ class Sessions:
     ) -> None:
         self.log = log
         self.metrics = metrics
+        self.quota = quota
         self.now_ms = now_ms
         self._fleet = fleet
         self._boards = boards
@@ -80,9 +85,20 @@ class Sessions:
         self._by_sled: dict[str, V2Connection] = {}
         self._by_project: dict[str, set[V1Connection | V2Connection]] = {}
         self._superseded: dict[str, list[float]] = {}
+        self._greetings = Pace(at_once=limits.GREETINGS_AT_ONCE, a_second=limits.GREETINGS_A_SECOND)
         self._draining = False
         self._empty = asyncio.Event()
         self._empty.set()
+
+    def check_room(self, project: str) -> None:
+        """Raises `RefusedError` where nothing more is taken of the project now."""
+        if project in self.quota.over:
+            raise RefusedError(507, self.quota.reason(project))
+        wait = self._greetings.wait(project, asyncio.get_running_loop().time())
+        if wait:
+            raise RefusedError(
+                429, f"the sleds of project {project} connect too often: try again in {wait} s"
+            )
 
     async def serve(
         self,
@@ -143,6 +159,7 @@ class Sessions:
             connection.apply_now(connection.core.unauthorized(f"this sled belongs to project {admitted}"))
             return
         connection.stream, last_seq = admitted
+        self.quota.registered(self.log.streams)
         await connection.apply(connection.core.admitted(last_seq))
         self._say_held(connection)
 
@@ -218,6 +235,8 @@ class Sessions:
     def conflict(self, connection: V2Connection, seq: int) -> None:
         """A sled sent another content under an identity that the log holds: say it loudly."""
         self.metrics.refused("conflict")
+        # What came is kept too, beside the log; how much that is, only the next start counts.
+        self.quota.add(connection.project, limits.FRAME_BYTES_MAX)
         _log.error(
             "the same identity came with other content; what came is in quarantine",
             extra={"project": connection.project, "sled_id": connection.sled_id, "seq": seq},

@@ -206,6 +206,11 @@ class GatewaySession:
         self._refused_by_log = True
         return [*held, *self._refuse(wire.CONFLICT, f"seq {seq} is held with other content", seq=seq)]
 
+    def over_quota(self, reason: str) -> list[GatewayEffect]:
+        """There is no room for the batch that was to be appended last, nor for what comes behind it."""
+        self._unsettled -= 1
+        return self._refuse(wire.DRAINING, reason, close_code=wire.CLOSE_GOING_AWAY)
+
     def superseded(self) -> list[GatewayEffect]:
         """A newer session of the same sled begins."""
         return self._refuse(wire.SUPERSEDED, "a newer session of this sled has begun", settle=False)

@@ -139,12 +139,19 @@ class Gate:
     def say_refused(self, request: web.Request, error: RefusedError) -> None:
         """Say in the log and the audit that someone was refused; after too many, in the metrics alone."""
         self._metrics.refused("access")
-        address, now = origin_of(request).address, asyncio.get_running_loop().time()
-        if error.status == _TOO_MANY or self._refusals.wait(address, now):
+        if error.status == _TOO_MANY or not self.may_say(request):
             return
-        self._refusals.failed(address, now)
+        address = origin_of(request).address
         self.note(request, "refused", request.path if request.path in _NEEDS else "", outcome=error.problem)
         _log.warning("refused a request: %s", error.problem, extra={"path": request.path, "peer": address})
+
+    def may_say(self, request: web.Request) -> bool:
+        """Whether one more refusal of this address is to be said."""
+        address, now = origin_of(request).address, asyncio.get_running_loop().time()
+        if self._refusals.wait(address, now):
+            return False
+        self._refusals.failed(address, now)
+        return True
 
     def note(
         self, request: web.Request, action: str, subject: str, *, who: str = "", outcome: str = "ok"

@@ -65,6 +65,7 @@ export function replaceProjects(board, views, now) {
         ...view,
         // While a sled is connected this is the time of the answer, and would make every answer look new.
         last_seen_ms: view.connected ? null : view.last_seen_ms,
+        quota_noticed: view.over_quota ? (before?.quota_noticed ?? now) : null,
         twice_noticed: view.identity_used_twice ? (before?.twice_noticed ?? now) : null,
         missing_noticed: view.missing.length ? (before?.missing_noticed ?? now) : null,
         quarantined_noticed: view.quarantined.length ? (before?.quarantined_noticed ?? now) : null,
@@ -112,6 +113,13 @@ function* sledTrouble(project, now) {
   const silent = project.connected === false && project.last_seen_ms !== null;
   if (silent && now - project.last_seen_ms > SILENT_GRACE_MS)
     yield of("silent", project.last_seen_ms, "Its sled is not connected. What happens there shows here once it is back.");
+  if (project.over_quota)
+    yield of(
+      "quota",
+      project.quota_noticed,
+      "It takes all of its quota of the log. Nothing more is taken of it; its events wait with its sled.",
+      "since this page noticed it",
+    );
   if (project.identity_used_twice)
     yield of(
       "twice",

@@ -11,6 +11,7 @@ const KINDS = {
   blocked: "Blocked",
   merge: "Merge failed",
   silent: "Not connected",
+  quota: "Over its quota",
   twice: "Identity used twice",
   missing: "Events missing",
   quarantined: "Events set aside",

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 
 import msgspec
 
@@ -105,6 +106,7 @@ class Block(msgspec.Struct):
     decoded: list[RelayedEvent] | None = None
     parts: list[msgspec.Raw] | None = None
     damage: str | None = None
+    sizes: list[int] | None = None
 
     @property
     def last_position(self) -> int:
@@ -126,13 +128,21 @@ class Block(msgspec.Struct):
             self.parts = _parts.decode(self.events_json)
         return self.parts
 
+    def run_sizes(self) -> list[int]:
+        """How many bytes the events of each run take in the block."""
+        if self.sizes is None:
+            parts = iter(self.event_parts())
+            self.sizes = [
+                sum(len(memoryview(part)) for part in islice(parts, run.count)) + run.count - 1
+                for run in self.runs
+            ]
+        return self.sizes
+
 
 def split_runs(block: Block) -> Iterator[tuple[Run, int, bytes]]:
     """The block's runs, each with its place in it and its events' JSON, separated by commas."""
-    parts = block.event_parts()
     start, begin = 0, 1
-    for run in block.runs:
-        size = sum(len(memoryview(part)) for part in parts[start : start + run.count]) + run.count - 1
+    for run, size in zip(block.runs, block.run_sizes(), strict=True):
         yield run, start, block.events_json[begin : begin + size]
         start += run.count
         begin += size + 1
@@ -241,7 +251,6 @@ def _pack_one(batches: list[Batch], count: int, position: int, chain: int) -> tu
     )
     runs_json = encode_runs(runs)
     events_json = b"[%b]" % b",".join(parts)
-    return (
-        Block(position, count, chain, checksum(chain, runs_json, events_json), runs, events_json, events),
-        runs_json,
-    )
+    block = Block(position, count, chain, checksum(chain, runs_json, events_json), runs, events_json, events)
+    block.sizes = [len(part) for part in parts]
+    return block, runs_json

@@ -22,13 +22,14 @@ from huskies.gateway.store.blocks import Block, Stream
 from huskies.storage.sqlite import open_reader, open_writer
 
 FILE_NAME: Final = "views.db"
-_VERSION: Final = 1
+_VERSION: Final = 2
 _SCHEMA: Final = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL);
 CREATE TABLE by_key (segment INTEGER NOT NULL, key INTEGER NOT NULL, position INTEGER NOT NULL,
                      PRIMARY KEY (segment, key, position)) WITHOUT ROWID;
 CREATE TABLE by_stream (stream_id INTEGER NOT NULL, first_seq INTEGER NOT NULL, last_seq INTEGER NOT NULL,
-                        position INTEGER NOT NULL, PRIMARY KEY (stream_id, first_seq)) WITHOUT ROWID;
+                        position INTEGER NOT NULL, size INTEGER NOT NULL,
+                        PRIMARY KEY (stream_id, first_seq)) WITHOUT ROWID;
 CREATE TABLE fleet (id INTEGER PRIMARY KEY CHECK (id = 1), data BLOB NOT NULL)
 """
 # Keys are spread evenly, so new rows go all over the tree they are in. A tree for each so many positions
@@ -46,7 +47,7 @@ class IndexRows(msgspec.Struct):
     position: int = 0
     chain: int = 0
     by_key: list[tuple[int, int, int]] = []
-    by_stream: list[tuple[int, int, int, int]] = []
+    by_stream: list[tuple[int, int, int, int, int]] = []
 
     def extend(self, rows: IndexRows) -> None:
         """Add what later blocks add."""
@@ -68,19 +69,19 @@ def story_key(project: str, story_id: str | None) -> int:
 def rows_of(blocks: Sequence[Block], streams: Sequence[Stream | None]) -> IndexRows:
     """What these blocks add to the index."""
     by_key: list[tuple[int, int, int]] = []
-    by_stream: list[tuple[int, int, int, int]] = []
+    by_stream: list[tuple[int, int, int, int, int]] = []
     for block in blocks:
         segment = block.position // _SEGMENT
         keys: set[int] = set()
         events = block.events()
         start = 0
-        for run in block.runs:
+        for run, size in zip(block.runs, block.run_sizes(), strict=True):
             stream = streams[run.stream_id]
             assert stream is not None  # noqa: S101 - a run's stream is registered before its first event
             project = stream.project
             keys.add(story_key(project, None))
             keys.update([story_key(project, event.story_id) for event in events[start : start + run.count]])
-            by_stream.append((run.stream_id, run.first_seq, run.first_seq + run.count - 1, block.position))
+            by_stream.append((run.stream_id, run.first_seq, run.last_seq, block.position, size))
             start += run.count
         by_key.extend((segment, key, block.position) for key in keys)
     last = blocks[-1]
@@ -94,12 +95,20 @@ class Index:
         self.path = directory / FILE_NAME
         # What a crash of the machine takes away is made again, so no commit waits for the disk.
         self._writer = open_writer(self.path, _SCHEMA, _VERSION, "NORMAL")
+        self._upgrade()
         self._writer.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
         self._writer.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
         row = self._writer.execute("SELECT value FROM meta WHERE key = 'position'").fetchone()
         self.position = 0 if row is None else int(row[0])
         # One transaction at a time, whichever thread it comes from.
         self._lock = threading.Lock()
+
+    def _upgrade(self) -> None:
+        """Of an older version only the fleet is kept: it knows of stories that the log may not any more."""
+        if self._writer.execute("PRAGMA user_version").fetchone()[0] < _VERSION:
+            tables = "; ".join(f"DROP TABLE {table}" for table in ("meta", "by_key", "by_stream"))
+            schema = _SCHEMA.replace("CREATE TABLE fleet", "CREATE TABLE IF NOT EXISTS fleet")
+            self._writer.executescript(f"BEGIN; {tables}; {schema}; PRAGMA user_version = {_VERSION}; COMMIT")
 
     def chain(self) -> int:
         """The log's checksum at `position` when it was indexed."""
@@ -121,20 +130,32 @@ class Index:
         with self._transaction():
             self._insert(rows)
 
-    def forget(self, first_position: int, dropped: Mapping[int, int]) -> None:
+    def forget(self, first_position: int, dropped: Mapping[int, int]) -> dict[int, int]:
         """Remove what the log retains no more, before `first_position`; `dropped` says it by stream, in seqs.
 
-        A segment goes as a whole: its rows are not in the order of their positions.
+        Answers how many bytes of events each stream had of that. A segment goes as a whole: its rows are not
+        in the order of their positions.
         """
         with self._transaction():
-            self._writer.executemany(
-                "DELETE FROM by_stream WHERE stream_id = ? AND first_seq <= ? AND last_seq <= ?",
-                [(stream_id, seq, seq) for stream_id, seq in dropped.items()],
-            )
+            sizes = {stream_id: self._forget_runs(stream_id, seq) for stream_id, seq in dropped.items()}
         segments = self._segments_before(first_position // _SEGMENT)
         for segment in segments:
             while self._forget_some(segment):
                 pass
+        return sizes
+
+    def sizes(self) -> dict[int, int]:
+        """How many bytes the events of each stream take that are indexed."""
+        with self._lock:
+            return dict(self._writer.execute("SELECT stream_id, sum(size) FROM by_stream GROUP BY stream_id"))
+
+    def _forget_runs(self, stream_id: int, seq: int) -> int:
+        deleted = self._writer.execute(
+            "DELETE FROM by_stream WHERE stream_id = ?1 AND first_seq <= ?2 AND last_seq <= ?2 "
+            "RETURNING size",
+            (stream_id, seq),
+        )
+        return sum(size for (size,) in deleted)
 
     def _segments_before(self, segment: int) -> range:
         row = self._writer.execute("SELECT min(segment) FROM by_key").fetchone()
@@ -163,7 +184,7 @@ class Index:
     def _insert(self, rows: IndexRows) -> None:
         connection = self._writer
         connection.executemany("INSERT OR IGNORE INTO by_key VALUES (?, ?, ?)", sorted(rows.by_key))
-        connection.executemany("INSERT OR REPLACE INTO by_stream VALUES (?, ?, ?, ?)", rows.by_stream)
+        connection.executemany("INSERT OR REPLACE INTO by_stream VALUES (?, ?, ?, ?, ?)", rows.by_stream)
 
     def clear(self) -> None:
         """Forget everything: it is made again from the log."""

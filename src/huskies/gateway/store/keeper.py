@@ -1,4 +1,4 @@
-"""Keeps the log as long and as large as it is to be, while everything else goes on."""
+"""Keeps the log as long and as large as it is to be, and each project within its quota."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import asyncio
 import logging
 import sqlite3
 import time
-from collections.abc import Callable
 from typing import Final, NamedTuple
 
 import msgspec
 
 from huskies.gateway.fleet import Fleet
 from huskies.gateway.metrics import Metrics
+from huskies.gateway.quota import Quota
 from huskies.gateway.store import log_store, retention
 from huskies.gateway.store.index import Index
 from huskies.gateway.store.log import Log
@@ -22,6 +22,7 @@ _log = logging.getLogger("huskies.log")
 _INTERVAL: Final = 5.0
 # Dropping takes at most this share of the writer's time: what sleds push does not wait for it.
 _SHARE: Final = 0.2
+_UNWRITTEN: Final = "the index cannot be written: %s"
 
 
 class _Extent(NamedTuple):
@@ -34,11 +35,19 @@ class Keeper:
     """Drops what `rules` say; tells `metrics` how far back the log reaches and how large it is."""
 
     def __init__(
-        self, *, log: Log, index: Index, fleet: Fleet, metrics: Metrics, rules: retention.Rules
+        self,
+        *,
+        log: Log,
+        index: Index,
+        fleet: Fleet,
+        quota: Quota,
+        metrics: Metrics,
+        rules: retention.Rules,
     ) -> None:
         self._log = log
         self._index = index
         self._fleet = fleet
+        self._quota = quota
         self._metrics = metrics
         self._rules = rules
 
@@ -50,6 +59,9 @@ class Keeper:
 
     async def round(self) -> int:
         """Drop what is due now; how many events that were."""
+        for name, project in self._fleet.projects.items():
+            self._quota.stories(name, project.said())
+        self._metrics.over_quota(len(self._quota.over))
         extent = await self._extent()
         if not extent.due:
             return 0
@@ -73,7 +85,10 @@ class Keeper:
     async def _drop(self) -> int:
         # The board of a story whose events are all gone is known from what was kept of the fleet alone.
         up_to = self._fleet.position
-        if not await self._in_index(self._index.write_fleet, msgspec.msgpack.encode(self._fleet)):
+        try:
+            await asyncio.to_thread(self._index.write_fleet, msgspec.msgpack.encode(self._fleet))
+        except sqlite3.Error as error:
+            _log.warning(_UNWRITTEN, error)
             return 0
         events = 0
         seqs: dict[int, int] = {}
@@ -88,13 +103,10 @@ class Keeper:
             more, last = dropped.more, dropped.last_position
             # Waiting for other commits counts too: the more there is to do, the longer the pause.
             await asyncio.sleep((time.perf_counter() - started) * (1 / _SHARE - 1))
-        await self._in_index(self._index.forget, last + 1, seqs)
-        return events
-
-    async def _in_index(self, write: Callable[..., None], *values: object) -> bool:
         try:
-            await asyncio.to_thread(write, *values)
+            sizes = await asyncio.to_thread(self._index.forget, last + 1, seqs)
         except sqlite3.Error as error:
-            _log.warning("the index cannot be written: %s", error)
-            return False
-        return True
+            _log.warning(_UNWRITTEN, error)
+        else:
+            self._quota.dropped(sizes, self._log.streams)
+        return events

@@ -17,6 +17,8 @@ from huskies.gateway.board_store import snapshot_of
 from huskies.gateway.feed import Feed
 from huskies.gateway.fleet import Fleet
 from huskies.gateway.metrics import Metrics
+from huskies.gateway.quota import Quota
+from huskies.gateway.store import log_store
 from huskies.gateway.store.blocks import Block
 from huskies.gateway.store.history import History
 from huskies.gateway.store.index import FILE_NAME, Index, IndexRows, rows_of
@@ -91,8 +93,26 @@ def keep(index: Index, fleet: Fleet) -> None:
         _log.warning("the fleet could not be kept, and is folded from the log at the next start: %s", error)
 
 
+async def measured(index: Index, log: Log, limit: int) -> Quota:
+    """What each project takes of the log, as far as it is indexed; `follow` counts the rest of it."""
+    quarantined = await log.call(
+        lambda db: db.execute(
+            "SELECT stream_id, sum(length(events)) FROM quarantine GROUP BY stream_id"
+        ).fetchall()
+    )
+    # What was dropped just before the gateway ended is forgotten now.
+    dropped = {stream.id: stream.dropped_seq for stream in log.streams if stream and stream.dropped_seq}
+    first_position = await log.call(log_store.first_position)
+    index.forget(first_position, dropped)
+    quota = Quota(limit)
+    quota.opened(log.streams, index.sizes(), log.position)
+    for stream_id, size in quarantined:
+        quota.dropped({stream_id: -size}, log.streams)
+    return quota
+
+
 async def follow(
-    *, index: Index, fleet: Fleet, feed: Feed, history: History, log: Log, metrics: Metrics
+    *, index: Index, fleet: Fleet, feed: Feed, history: History, log: Log, quota: Quota, metrics: Metrics
 ) -> None:
     """Index the log as it grows, at a pace that leaves the event loop to those who push and read."""
     kept_at = fleet.position
@@ -105,6 +125,7 @@ async def follow(
             started = time.perf_counter()
             some = _slice(blocks)
             rows.extend(rows_of(some, log.streams))
+            quota.indexed(some, log.streams)
             events += sum(block.count for block in some)
             position = rows.position
             # While others push, the index is made in the time that they leave.
