@@ -45,7 +45,7 @@ FAULTS = (
     Fault(2, "sled-kills", "SIGKILL of sleds, after the outbox commit and after the ack", sled_kills.run, 80),
     Fault(3, "power-loss", "what was not fsynced disappears; controls must lose", power_loss.run, 220),
     Fault(4, "disk-errors", "EIO and ENOSPC on write, fsync and at start", disk_errors.run, 150),
-    Fault(5, "network", "resets, black holes, single bytes, delays, half-open, no acks", network.run, 270, 0),
+    Fault(5, "network", "resets, black holes, single bytes, delays, half-open, no acks", network.run, 400, 0),
     Fault(6, "partitions", "gateways cut off from each other while sleds fail over", partitions.run, 180),
     Fault(7, "schedules", "frames doubled, reordered, re-chunked against the pure core", schedules.run, 100),
     Fault(8, "bit-rot", "bits flipped and tails cut in one gateway's store", bit_rot.run, 120),

@@ -1,4 +1,4 @@
-"""Fault 5: a proxy that resets, black-holes, slices, delays, half-opens, and loses exactly the ack."""
+"""Fault 5: a proxy that resets, black-holes, slices, delays, trickles, half-opens, loses exactly the ack."""
 
 from __future__ import annotations
 
@@ -72,6 +72,18 @@ def _delay(fleet: Fleet, goal: int) -> None:
     _with_new_connections(fleet, goal)
 
 
+def _trickle(fleet: Fleet, goal: int) -> None:
+    """So slow that not everything which waits gets through before the sleds give up waiting for its ack."""
+    fleet.proxy.mode = "refuse"
+    fleet.proxy.reset()
+    fleet.aim(goal)
+    for sled in fleet.sleds:
+        sled.reached()
+    fleet.proxy.rate = fleet.setting.sizes.slow_bytes_a_second
+    fleet.proxy.mode = "trickle"
+    _settle_timed(fleet)
+
+
 def _half_open(fleet: Fleet, goal: int) -> None:
     """The sleds' side breaks; the gateway has sessions that live on, and gets new ones of the same sleds."""
     broken = fleet.proxy.break_clients_side()
@@ -104,6 +116,10 @@ def _with_new_connections(fleet: Fleet, goal: int) -> None:
     """Also what a connection begins with goes through the proxy as it is now."""
     fleet.proxy.reset()
     fleet.aim(goal)
+    _settle_timed(fleet)
+
+
+def _settle_timed(fleet: Fleet) -> None:
     started = time.monotonic()
     fleet.settle()
     fleet.setting.report.note("slowest healing", f"{time.monotonic() - started:.1f} s")
@@ -115,5 +131,6 @@ BREAKS: dict[str, Callable[[Fleet, int], None]] = {
     "sliced to one byte": _one_byte_at_a_time,
     "delays": _delay,
     "half-open": _half_open,
+    "slower than acks are waited for": _trickle,
     "only acks lost": _lost_acks,
 }

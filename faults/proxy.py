@@ -16,7 +16,9 @@ from typing import Any, Literal, TypeVar
 
 from faults.frames import Piece, Scanner
 
-Mode = Literal["pass", "refuse", "black hole", "slice", "delay"]
+Mode = Literal["pass", "refuse", "black hole", "slice", "delay", "trickle"]
+# Written at a time where it trickles.
+_DROP = 256
 Direction = Literal["up", "down"]
 _T = TypeVar("_T")
 
@@ -63,6 +65,8 @@ class Proxy:
         self.target: int | None = None
         self.mode: Mode = "pass"
         self.delay = 0.0
+        # Bytes a second, of each connection each way, where it trickles.
+        self.rate = 0.0
         self.watch: Callable[[Seen], bool] | None = None
         self.acked: dict[tuple[str, str], int] = {}
         self.lines: set[Line] = set()
@@ -190,14 +194,15 @@ class Proxy:
             return
         if self.mode == "delay":
             await asyncio.sleep(self.delay)
-        if self.mode == "slice":
-            for index in range(len(data)):
-                if writer.is_closing():
-                    raise ConnectionResetError
-                writer.write(data[index : index + 1])
-                await asyncio.sleep(0)
-        else:
-            writer.write(data)
+        drop, pause = {"slice": (1, 0.0), "trickle": (_DROP, _DROP / (self.rate or 1))}.get(
+            self.mode, (len(data), None)
+        )
+        for start in range(0, len(data), drop):
+            if writer.is_closing():
+                raise ConnectionResetError
+            writer.write(data[start : start + drop])
+            if pause is not None:
+                await asyncio.sleep(pause)
         await writer.drain()
 
     def _passes(self, line: Line, direction: Direction, piece: Piece) -> bool:

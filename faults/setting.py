@@ -23,6 +23,8 @@ class Sizes:
     network_rounds: int
     # Until a black hole, a pause or a delay ends.
     long: float
+    # A round's events of one sled take longer than `limits.ACK_LIMIT` at this rate.
+    slow_bytes_a_second: float
     slow_reader_events: int
     slow_readers: int
     # Whether what depends on the machine's speed is judged.
@@ -55,6 +57,7 @@ WHOLE = Sizes(
     disk_error_rounds=10,
     network_rounds=20,
     long=60.0,
+    slow_bytes_a_second=1_200.0,
     slow_reader_events=60_000,
     slow_readers=50,
     judge_times=True,
@@ -79,8 +82,9 @@ QUICK = Sizes(
     sled_kills=4,
     power_losses=3,
     disk_error_rounds=1,
-    network_rounds=6,
+    network_rounds=7,
     long=0.7,
+    slow_bytes_a_second=1_500.0,
     slow_reader_events=4_500,
     slow_readers=3,
     judge_times=False,

@@ -458,6 +458,47 @@ def test_thirty_seconds_without_an_ack_end_the_session() -> None:
     assert "acknowledges nothing" in end.reason
 
 
+def frame_sizes(effects: Sequence[SledEffect]) -> list[int]:
+    frames = [wire.decode_from_sled(effect.data) for effect in effects if isinstance(effect, Send)]
+    return [len(frame.events) for frame in frames if isinstance(frame, wire.Events)]
+
+
+def test_what_was_not_acknowledged_in_time_is_sent_in_smaller_batches_until_acks_come() -> None:
+    batch_events, sizes = 1_000, []
+    for _ in range(5):
+        session = SledSession(view(4_000), KEY.sign, now=0, batch_events=batch_events)
+        welcome(session, 0)
+        sizes.append(frame_sizes(pump(session))[0])
+        assert ends(session.tick(30.1))
+        batch_events = session.batch_events
+    assert sizes == [1_000, 125, 15, 1, 1]
+    session = opened(view(40))
+    pump(session)
+    session.tick(30.1)
+    assert session.batch_events == 5
+    session = SledSession(view(4_000), KEY.sign, now=0, batch_events=15)
+    welcome(session, 0, window=15)
+    assert frame_sizes(pump(session)) == [15]
+    grown = []
+    for acked in (15, 45, 105, 225, 465, 945, 1_905):
+        session.receive(wire.encode(wire.Ack(seq=acked)), 1)
+        grown.append(session.batch_events)
+        session = SledSession(view(4_000, acked), KEY.sign, now=0, batch_events=session.batch_events)
+        welcome(session, acked)
+        pump(session)
+    assert grown == [30, 60, 120, 240, 480, 960, 1_000]
+
+
+def test_a_smaller_batch_has_fewer_bytes_too_and_one_event_always_goes() -> None:
+    session = SledSession(view(50), KEY.sign, now=0, batch_events=10)
+    welcome(session, 0)
+    large = b'{"type":"story_blocked","story_id":"1_bug_x","reason":"%b","timestamp_ms":1}' % (b"r" * 4_000)
+    assert frame_sizes(session.fetched(1, [large] * 10, 0)) == [2]
+    session = SledSession(view(50), KEY.sign, now=0, batch_events=1)
+    welcome(session, 0)
+    assert frame_sizes(session.fetched(1, [large], 0)) == [1]
+
+
 def test_an_ack_of_some_starts_the_thirty_seconds_again() -> None:
     session = opened(view(5))
     pump(session, now=10)

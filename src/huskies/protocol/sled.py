@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from enum import Enum, auto
+from typing import Final
 
 import msgspec
 
@@ -86,6 +87,11 @@ class Pinned(msgspec.Struct, frozen=True):
         return None
 
 
+# By how much batches get smaller where one was not acknowledged in time, and larger again with each that was.
+_SHRINK: Final = 8
+_GROW: Final = 2
+
+
 class _State(Enum):
     AWAIT_CHALLENGE = auto()
     AWAIT_WELCOME = auto()
@@ -99,6 +105,7 @@ class SledSession:
     `elsewhere`: through which seq another gateway may hold what it did not acknowledge; None where this sled
     delivers to this one alone. What another one acknowledged or may hold, no new epoch carries over: it would
     be stored twice. `others`: the gateway_ids of those, where one is not known yet something that is none.
+    `batch_events`: how many events a frame may have at first; after the session, at first in the next one.
     """
 
     def __init__(
@@ -110,7 +117,9 @@ class SledSession:
         elsewhere: int | None = None,
         others: Collection[str] = (),
         pinned: Pinned | None = None,
+        batch_events: int = limits.BATCH_EVENTS_MAX,
     ) -> None:
+        self.batch_events = min(batch_events, limits.BATCH_EVENTS_MAX)
         self._outbox = outbox
         self._sign = sign
         self._elsewhere = elsewhere
@@ -215,6 +224,8 @@ class SledSession:
         if now - self._heard_at > limits.SILENCE_LIMIT:
             return self._end(wire.CLOSE_POLICY, "the gateway has gone silent")
         if self.in_flight and now - self._progress_at > limits.ACK_LIMIT:
+            # A slow network may be all that is wrong: less at a time gets through in time.
+            self.batch_events = max(1, min(self.batch_events, self.in_flight) // _SHRINK)
             return self._end(wire.CLOSE_POLICY, "the gateway acknowledges nothing")
         if now - self._pinged_at >= limits.PING_INTERVAL:
             self._pinged_at = now
@@ -228,7 +239,7 @@ class SledSession:
         if self._state is not _State.OPEN or self._leave_by is not None:
             return None
         end = self._last_seq if self._barrier is None else min(self._last_seq, self._barrier - 1)
-        count = min(end - self._sent, self._window - self.in_flight, limits.BATCH_EVENTS_MAX)
+        count = min(end - self._sent, self._window - self.in_flight, self.batch_events)
         return Want(self._sent + 1, count) if count > 0 else None
 
     def fetched(self, first_seq: int, events: Sequence[bytes], now: float) -> list[SledEffect]:
@@ -236,10 +247,11 @@ class SledSession:
         if self._state is not _State.OPEN or first_seq != self._sent + 1 or not events:
             return []
         batch: list[bytes] = []
+        room = limits.BATCH_BYTES_MAX * self.batch_events // limits.BATCH_EVENTS_MAX
         size = 0
         for event in events:
             size += len(event) + 1
-            if batch and size > limits.BATCH_BYTES_MAX:
+            if batch and size > room:
                 break
             batch.append(event)
         if not self.in_flight:
@@ -312,6 +324,7 @@ class SledSession:
         if seq <= self._acked:
             return self._on_held(frame)
         self._acked = seq
+        self.batch_events = min(limits.BATCH_EVENTS_MAX, self.batch_events * _GROW)
         self._progress_at = now
         self._progressed = True
         return [Acked(seq), *self._on_held(frame), *self._when_settled()]

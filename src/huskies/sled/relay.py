@@ -141,12 +141,14 @@ class Relay:
             elsewhere=self._elsewhere(),
             others=[other.gateway_id for other in self._others() if not other.said_v1],
             pinned=self._pinned(),
+            batch_events=self._gateway.batch_events,
         )
         gateway = self._gateway
         async with self._returning(session.leave):
             try:
                 return await session.run()
             finally:
+                gateway.batch_events = session.batch_events
                 gateway.gateway_id = session.gateway_id or gateway.gateway_id
                 if session.may_be_held is not None:
                     gateway.may_hold = session.may_be_held

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from huskies import limits
 from huskies.sled.relay_connect import Connector
 
 
@@ -12,7 +13,8 @@ class KnownGateway(msgspec.Struct):
 
     `may_hold`: through which (epoch, seq) it may hold events that it did not acknowledge.
     `superseded`: sessions that another sled with this one's identity ended. `denied`: it said that this sled
-    may not relay to it. `gateway_id`: as it last said; empty before it did.
+    may not relay to it. `gateway_id`: as it last said; empty before it did. `batch_events`: how many events a
+    frame to it may have at first.
     """
 
     connector: Connector
@@ -23,6 +25,7 @@ class KnownGateway(msgspec.Struct):
     denied: bool = False
     said_v1: bool = False
     gateway_id: str = ""
+    batch_events: int = limits.BATCH_EVENTS_MAX
 
     @property
     def url(self) -> str:

@@ -62,13 +62,20 @@ class V2Session:
         elsewhere: int | None = None,
         others: Collection[str] = (),
         pinned: Pinned | None = None,
+        batch_events: int = limits.BATCH_EVENTS_MAX,
     ) -> None:
         self._socket = socket
         self._outbox = outbox
         self._clock = clock
         self._accepted = accepted
         self._core = SledSession(
-            outbox.view(), outbox.sign, clock(), elsewhere=elsewhere, others=others, pinned=pinned
+            outbox.view(),
+            outbox.sign,
+            clock(),
+            elsewhere=elsewhere,
+            others=others,
+            pinned=pinned,
+            batch_events=batch_events,
         )
         self._project = outbox.head.project
         self._epoch = outbox.head.epoch
@@ -100,6 +107,11 @@ class V2Session:
     def gateway_id(self) -> str:
         """As the gateway said; empty before it did."""
         return self._core.gateway_id.lower()
+
+    @property
+    def batch_events(self) -> int:
+        """How many events a frame may have: fewer where the network is slow."""
+        return self._core.batch_events
 
     def leave(self) -> None:
         """Send nothing more, and end once what was sent is acknowledged, or soon."""
