@@ -14,6 +14,7 @@ from typing import Final
 
 from bench.biglog import measure_log
 from bench.emit import measure_emit
+from bench.hostile import measure_hostile
 from bench.idle import measure_idle
 from bench.ingest import measure_ingest, measure_lockstep, measure_single
 from bench.latency import measure_acks, measure_publish
@@ -29,6 +30,7 @@ _MEASUREMENTS: Final[dict[str, Callable[[Bench], None]]] = {
     "lockstep": measure_lockstep,
     "acks": measure_acks,
     "publish": measure_publish,
+    "hostile": measure_hostile,
     "idle": measure_idle,
     "replication": measure_replication,
     "log": measure_log,

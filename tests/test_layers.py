@@ -14,6 +14,7 @@ PURE = [
     SOURCE / "gateway" / "admission.py",
     SOURCE / "gateway" / "store" / "blocks.py",
     SOURCE / "gateway" / "store" / "cursors.py",
+    SOURCE / "gateway" / "fairness.py",
     SOURCE / "gateway" / "fleet.py",
     SOURCE / "gateway" / "pace.py",
     SOURCE / "gateway" / "quota.py",

@@ -86,6 +86,15 @@ STORIES_MAX: Final = 100_000
 # Greetings of one project: so many at once, and so many a second from then on. A sled greets once a session.
 GREETINGS_AT_ONCE: Final = 1_000
 GREETINGS_A_SECOND: Final = 20
+# Stories in the snapshots of a project: so many at once, and so many a second from then on, where the newest
+# snapshot alone waits. A sled says one when it connects, and each hour.
+SNAPSHOT_STORIES_AT_ONCE: Final = 20_000
+SNAPSHOT_STORIES_A_SECOND: Final = 500
+# Pings of a sled between two of its frames; each side sends one every fifteen seconds.
+PINGS_MAX: Final = 1_000
+# Sleds of one project that may be cut off for a flood of them within a minute before all have to wait.
+FLOODS_MAX: Final = 3
+FLOODS_WITHIN: Final = 60.0
 
 # --- the log ---------------------------------------------------------------------------------------
 # One row of the log. Small enough that reading one event decodes little, large enough that a row's
@@ -94,6 +103,11 @@ BLOCK_EVENTS_MAX: Final = 256
 # One commit: bounds how long an ack can wait behind other sleds' events.
 COMMIT_EVENTS_MAX: Final = 10_000
 COMMIT_BYTES_MAX: Final = 8 << 20
+# What a sled that pushes much hands to the log at a time, while others push little: see `gateway.fairness`.
+PIECE_EVENTS: Final = 128
+PIECE_BYTES: Final = 32 << 10
+# What of one connection may wait for the next piece; beyond it the gateway stops reading from the socket.
+WAITING_BYTES_MAX: Final = 1 << 20
 # Accepted but not yet committed, over all sleds; beyond it the gateway stops reading from sockets.
 PENDING_EVENTS_MAX: Final = 100_000
 PENDING_BYTES_MAX: Final = 64 << 20

@@ -15,14 +15,15 @@ class Pace:
         # When each was last let through, and how often it could have been once more; the longest ago first.
         self._left: dict[Hashable, tuple[float, float]] = {}
 
-    def wait(self, key: Hashable, now: float) -> int:
-        """Take one, or whole seconds until there is one; 0: it was taken."""
+    def wait(self, key: Hashable, now: float, count: int = 1) -> int:
+        """Take so many, or whole seconds until there are; 0: they were taken. More than all counts as all."""
+        count = min(count, self._at_once)
         self._forget_full(now)
         since, left = self._left.pop(key, (now, float(self._at_once)))
         left = min(self._at_once, left + (now - since) * self._a_second)
-        taken = left >= 1
-        self._left[key] = (now, left - 1 if taken else left)
-        return 0 if taken else math.ceil((1 - left) / self._a_second)
+        taken = left >= count
+        self._left[key] = (now, left - count if taken else left)
+        return 0 if taken else math.ceil((count - left) / self._a_second)
 
     def _forget_full(self, now: float) -> None:
         # Who was let through so long ago may be as often at once as anyone new.

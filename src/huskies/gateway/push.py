@@ -10,17 +10,19 @@ import asyncio
 import logging
 import socket
 import struct
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Final
 
-from aiohttp import WSMsgType, web
+from aiohttp import WSMessage, WSMsgType, web
 
 from huskies import limits
 from huskies.errors import InvalidEventError
 from huskies.events import codec
 from huskies.gateway.admission import Credential
-from huskies.gateway.store.appends import Append, AppendOwner
+from huskies.gateway.inflow import Inflow
+from huskies.gateway.store.appends import AppendOwner
 from huskies.gateway.store.blocks import Stream
 from huskies.protocol import wire
 from huskies.protocol.effects import Admit, ApplySnapshot, AskOthers, End, GatewayEffect, Ping, Send
@@ -72,9 +74,12 @@ class _Connection(ABC):
         self._socket = socket
         self._transport = request.transport
         self._closing: asyncio.Task[bool] | None = None
-        self._settled: asyncio.Future[None] | None = None
-        self._joined: Append | None = None
-        self.in_flight = 0
+        self._pings = 0
+        self.inflow = Inflow(
+            sessions.log,
+            gives_way=lambda: sessions.fairness.gives_way(project),
+            received=lambda events: sessions.metrics.received(self.version, events),
+        )
         # What was shown for the join token; None: nothing.
         self.credential: Credential | None = None
 
@@ -95,54 +100,41 @@ class _Connection(ABC):
             message = reason.encode()[:120].decode(errors="ignore").encode()
             self._closing = asyncio.create_task(self._socket.close(code=code, message=message))
 
-    async def room(self) -> None:
-        """Wait while more is in flight than may be: not reading is how a sled is slowed down."""
-        while self.in_flight >= limits.MAX_IN_FLIGHT and self._closing is None:
-            self._settled = asyncio.get_running_loop().create_future()
-            await self._settled
-        await self.sessions.log.room()
-
-    def settle(self, events: int) -> None:
-        """So many events in flight were committed or refused."""
-        self.in_flight -= events
-        if self._settled is not None:
-            if not self._settled.done():
-                self._settled.set_result(None)
-            self._settled = None
-
     def append(
         self, stream: Stream, first_seq: int, events: list[RelayedEvent], size: int, replayed: int
     ) -> None:
-        """Take a batch for the log; those that come in one turn of the event loop are joined."""
-        count = len(events)
-        self.in_flight += count
-        joined = self._joined
-        if joined is not None:
-            if joined.count + count <= limits.BATCH_EVENTS_MAX and first_seq in (
-                0,
-                joined.first_seq + joined.count,
-            ):
-                joined.events += events
-                joined.count += count
-                joined.size += size
-                joined.batches += 1
-                return
-            self.hand_over()
-        self._joined = Append(
-            stream, first_seq, events, self.sessions.now_ms(), replayed, self.owner(), count, size
+        """Take a batch for the log."""
+        self.inflow.append(
+            stream,
+            first_seq,
+            events,
+            size=size,
+            replayed=replayed,
+            owner=self.owner(),
+            now_ms=self.sessions.now_ms(),
         )
-        asyncio.get_running_loop().call_soon(self.hand_over)
+
+    async def give_way(self, began: float) -> None:
+        """What came since `began` (`perf_counter`) is dealt with: wait for room, and for others' turn."""
+        now = time.perf_counter()
+        pause = self.sessions.fairness.spend(self.project, now - began, now)
+        if self.inflow.is_crowded:
+            await self.inflow.room(lambda: self._closing is not None)
+        if pause:
+            await asyncio.sleep(pause)
+
+    def _pinged(self, message: WSMessage) -> None:
+        """Answer a ping; who sends nothing else is cut off."""
+        self._pings += 1
+        if self._pings > limits.PINGS_MAX:
+            self.sessions.flooded(self.project)
+            self.close(wire.CLOSE_POLICY, "too many pings")
+            return
+        self.write(b"\x8a" + bytes((len(message.data),)) + message.data)
 
     @abstractmethod
     def owner(self) -> AppendOwner:
         """Who is told what became of what was taken."""
-
-    def hand_over(self) -> None:
-        """Hand what was taken over to the log now."""
-        if self._joined is not None:
-            self.sessions.metrics.received(self.version, self._joined.count)
-            self.sessions.log.append(self._joined)
-            self._joined = None
 
     async def finished(self) -> None:
         """Wait for the close that was begun, if any."""
@@ -177,13 +169,14 @@ class V2Connection(_Connection):
             message = await self._socket.receive()
             kind = message.type
             if kind is WSMsgType.TEXT:
-                self._frame_size = len(message.data)
+                began, self._pings, self._frame_size = time.perf_counter(), 0, len(message.data)
+                is_greeting = self.stream is None
                 await self.apply(self.core.receive(message.data, now()))
-                if self.in_flight >= limits.MAX_IN_FLIGHT or self.sessions.log.crowded:
-                    await self.room()
+                # A greeting waits for the log, which is no work.
+                await self.give_way(time.perf_counter() if is_greeting else began)
             elif kind is WSMsgType.PING:
                 self.core.heard(now())
-                self.write(b"\x8a" + bytes((len(message.data),)) + message.data)
+                self._pinged(message)
             elif kind is WSMsgType.PONG:
                 self.core.heard(now())
             elif kind is WSMsgType.BINARY:
@@ -221,7 +214,7 @@ class V2Connection(_Connection):
                 assert self.stream is not None  # noqa: S101 - the core asks only after admission
                 if self.project in self.sessions.quota.over:
                     # What was taken in this turn is part of what is settled first.
-                    self.hand_over()
+                    self.inflow.hand_over()
                     self.apply_now(self.core.over_quota(self.sessions.quota.reason(self.project)))
                     return
                 self.append(
@@ -241,17 +234,17 @@ class V2Connection(_Connection):
 
     def on_committed(self, last_seq: int, batches: int, events: int) -> None:
         """Batches are in the log: acknowledge them."""
-        self.settle(events)
+        self.inflow.settle(events)
         self.apply_now(self.core.committed(last_seq, batches))
 
     def on_gap(self, expected: int, batches: int, events: int) -> None:
         """Batches began too far on."""
-        self.settle(events)
+        self.inflow.settle(events)
         self.apply_now(self.core.gap(expected, batches))
 
     def on_conflict(self, seq: int, batches: int, events: int) -> None:
         """Batches have another content than the log."""
-        self.settle(events)
+        self.inflow.settle(events)
         self.sessions.conflict(self, seq)
         self.apply_now(self.core.conflict(seq, batches))
 
@@ -288,11 +281,11 @@ class V1Connection(_Connection):
                 if self.project in self.sessions.quota.over:
                     self.close(wire.CLOSE_GOING_AWAY, self.sessions.quota.reason(self.project))
                     break
+                began, self._pings = time.perf_counter(), 0
                 self._take(message.data)
-                if self.in_flight >= limits.MAX_IN_FLIGHT or self.sessions.log.crowded:
-                    await self.room()
+                await self.give_way(began)
             elif kind is WSMsgType.PING:
-                self.write(b"\x8a" + bytes((len(message.data),)) + message.data)
+                self._pinged(message)
             elif kind is WSMsgType.BINARY:
                 self.close(wire.CLOSE_UNSUPPORTED, "frames are JSON text")
                 break
@@ -318,7 +311,7 @@ class V1Connection(_Connection):
 
     def on_committed(self, last_seq: int, batches: int, events: int) -> None:  # noqa: ARG002 - AppendOwner's
         """Batches are in the log; v1 is told nothing."""
-        self.settle(events)
+        self.inflow.settle(events)
 
     def on_gap(self, expected: int, batches: int, events: int) -> None:
         """Never happens: the log numbers these events itself."""

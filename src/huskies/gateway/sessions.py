@@ -14,15 +14,18 @@ import msgspec
 from aiohttp import web
 
 from huskies import limits
+from huskies.gateway.access.attempts import Attempts
 from huskies.gateway.access.guard import OWN
 from huskies.gateway.admission import Credential, Policy, RefusedError
 from huskies.gateway.board_store import Board, BoardStore
+from huskies.gateway.fairness import Fairness
 from huskies.gateway.fleet import Fleet
 from huskies.gateway.metrics import Metrics
 from huskies.gateway.pace import Pace
 from huskies.gateway.peers.holders import Holders
 from huskies.gateway.push import V1Connection, V2Connection
 from huskies.gateway.quota import Quota
+from huskies.gateway.snapshots import Snapshots
 from huskies.gateway.store.log import Log
 from huskies.protocol import wire
 from huskies.protocol.gateway import Elsewhere, GatewaySession
@@ -73,7 +76,7 @@ class Sessions:
         self.quota = quota
         self.now_ms = now_ms
         self._fleet = fleet
-        self._boards = boards
+        self._snapshots = Snapshots(boards.correct)
         self._holders = holders
         holders.listeners.append(self._more_is_held)
         self._gateway_id = gateway_id
@@ -86,6 +89,8 @@ class Sessions:
         self._by_project: dict[str, set[V1Connection | V2Connection]] = {}
         self._superseded: dict[str, list[float]] = {}
         self._greetings = Pace(at_once=limits.GREETINGS_AT_ONCE, a_second=limits.GREETINGS_A_SECOND)
+        self._floods = Attempts(most=limits.FLOODS_MAX, seconds=limits.FLOODS_WITHIN)
+        self.fairness = Fairness()
         self._draining = False
         self._empty = asyncio.Event()
         self._empty.set()
@@ -94,11 +99,18 @@ class Sessions:
         """Raises `RefusedError` where nothing more is taken of the project now."""
         if project in self.quota.over:
             raise RefusedError(507, self.quota.reason(project))
-        wait = self._greetings.wait(project, asyncio.get_running_loop().time())
+        now = asyncio.get_running_loop().time()
+        wait = self._floods.wait(project, now) or self._greetings.wait(project, now)
         if wait:
             raise RefusedError(
                 429, f"the sleds of project {project} connect too often: try again in {wait} s"
             )
+
+    def flooded(self, project: str) -> None:
+        """A sled of the project was cut off for a flood."""
+        self.metrics.refused("flood")
+        _log.warning("cut a sled off that sends nothing but pings", extra={"project": project})
+        self._floods.failed(project, asyncio.get_running_loop().time())
 
     async def serve(
         self,
@@ -210,7 +222,7 @@ class Sessions:
         """The sled has come back to another gateway: what it sent here before is all that comes."""
         connection = self._by_sled.get(sled_id)
         if connection is not None:
-            connection.hand_over()
+            connection.inflow.hand_over()
             connection.apply_now(connection.core.superseded())
 
     def _more_is_held(self, held: Mapping[Origin, int]) -> None:
@@ -230,7 +242,7 @@ class Sessions:
         """Correct the board by what a sled says of all its stories, and keep that for the next start."""
         stream = connection.stream
         assert stream is not None  # noqa: S101 - the core takes a snapshot only after admission
-        self._boards.correct(Board(stream, snapshot.seq, self.now_ms(), snapshot.stories))
+        self._snapshots.take(Board(stream, snapshot.seq, self.now_ms(), snapshot.stories))
 
     def conflict(self, connection: V2Connection, seq: int) -> None:
         """A sled sent another content under an identity that the log holds: say it loudly."""
@@ -284,6 +296,7 @@ class Sessions:
     def drain(self) -> None:
         """The gateway stops: tell every sled, after acknowledging what it sent."""
         self._draining = True
+        self._snapshots.flush()
         for connections in list(self._by_project.values()):
             for connection in list(connections):
                 self._drain(connection)
@@ -316,10 +329,11 @@ class Sessions:
                 extra={"project": older.project, "sled_id": sled_id},
             )
         # What it took in this turn goes to the log ahead of the newer session's admission.
-        older.hand_over()
+        older.inflow.hand_over()
         older.apply_now(older.core.superseded())
 
     def _forget(self, connection: V1Connection | V2Connection) -> None:
+        connection.inflow.hand_over()
         connections = self._by_project.get(connection.project, set())
         connections.discard(connection)
         if not connections:

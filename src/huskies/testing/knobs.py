@@ -9,6 +9,7 @@ from typing import Final
 
 from huskies import limits
 from huskies.gateway import server
+from huskies.gateway.fairness import Fairness
 from huskies.gateway.peers import link as peer_link
 from huskies.gateway.peers import peers
 from huskies.gateway.store import keeper
@@ -18,11 +19,15 @@ from huskies.testing.surroundings import replaced
 # Seconds between two looks at what time did. Each costs a callback, and is most of what an idle hour costs.
 _TICKS: Final = (3.0, 6.0)
 _LOOK_INTERVAL: Final = 120.0
+# How often a sled gives way, by chance: time that nothing takes tells nothing of who is heavy.
+_GIVES_WAY: Final = (0.0, 0.1, 1.0)
 _LIMITS: Final[dict[str, tuple[int, ...]]] = {
     "BATCH_EVENTS_MAX": (3, 50, 1_000),
     "MAX_IN_FLIGHT": (5, 100, 5_000),
     "BLOCK_EVENTS_MAX": (2, 16, 256),
     "COMMIT_EVENTS_MAX": (4, 100, 10_000),
+    "PIECE_EVENTS": (1, 3, 128),
+    "SNAPSHOT_STORIES_AT_ONCE": (1, 10, 20_000),
     "RECENT_EVENTS_MAX": (4, 200, 50_000),
     "PEER_FRAME_BYTES": (500, 20_000, 512 << 10),
     "PEER_IN_FLIGHT_BYTES": (2_000, 100_000, 16 << 20),
@@ -34,8 +39,10 @@ def turned(random: Random) -> Generator[None]:
     """Meanwhile, the numbers are as drawn."""
     drawn = {name: random.choice(values) for name, values in _LIMITS.items()}
     tick = random.choice(_TICKS)
+    gives_way, chance = random.choice(_GIVES_WAY), Random(random.random())  # noqa: S311 - as told by the seed
     with contextlib.ExitStack() as stack:
         stack.enter_context(replaced(limits, **drawn))
+        stack.enter_context(replaced(Fairness, gives_way=lambda _self, _project: chance.random() < gives_way))
         stack.enter_context(replaced(relay_v2, _TICK=tick))
         stack.enter_context(replaced(peer_link, _TICK=tick))
         stack.enter_context(replaced(peers, _PRESENCE_EVERY=tick))
