@@ -365,12 +365,14 @@ trusted_proxies = ["127.0.0.1"]
 user_header = "X-Forwarded-User"
 user_scopes = ["read:shop"]
 """
+OPEN = "[projects.shop]\nopen = true\n[projects.blog]\nopen = true\n"
 
 
 async def test_a_user_whom_a_trusted_proxy_names_reads_what_the_file_says(
     start_gateway: StartGateway, http: Http, access: Operator
 ) -> None:
-    gateway = await start_gateway(projects=PROXIED)
+    # From the proxy's address nobody pushes for a project that is not open.
+    gateway = await start_gateway(projects=PROXIED + OPEN)
     await filled(gateway)
     access.make("closed", "read")
     assert (await http(f"{gateway.url}/gateway/projects")).status == 401

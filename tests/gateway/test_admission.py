@@ -59,6 +59,7 @@ def status(
     sled_token: str | None,
     *,
     loopback: bool = True,
+    direct: bool = True,
     first: PushPolicy = POLICY,
     later: PushPolicy = POLICY,
     at: float = 1,
@@ -67,7 +68,7 @@ def status(
     admission = Admission(loopback=loopback)
     try:
         admission.issue(first, sled_token, "join", 0)
-        admission.redeem(later, "join", project, at)
+        admission.redeem(later, "join", project, at, direct=direct)
     except RefusedError as error:
         return error.status
     return 101
@@ -92,6 +93,8 @@ def status(
 def test_who_is_admitted(project: str, sled_token: str | None, on_loopback: int, elsewhere: int) -> None:
     assert status(project, sled_token) == on_loopback
     assert status(project, sled_token, loopback=False) == elsewhere
+    # Who comes through a proxy on this machine comes from elsewhere.
+    assert status(project, sled_token, direct=False) == elsewhere
 
 
 @pytest.mark.parametrize(("at", "expected"), [(0, 101), (59.9, 101), (60, 401), (1_000, 401)])
@@ -102,9 +105,9 @@ def test_a_join_token_expires_after_a_minute(at: float, expected: int) -> None:
 def test_a_join_token_is_good_once() -> None:
     admission = Admission(loopback=True)
     admission.issue(POLICY, None, "join", 0)
-    admission.redeem(POLICY, "join", "web", 1)
+    admission.redeem(POLICY, "join", "web", 1, direct=True)
     with pytest.raises(RefusedError, match="unknown, used or expired"):
-        admission.redeem(POLICY, "join", "web", 1)
+        admission.redeem(POLICY, "join", "web", 1, direct=True)
 
 
 def test_a_refused_attempt_uses_the_token_up() -> None:
@@ -112,14 +115,14 @@ def test_a_refused_attempt_uses_the_token_up() -> None:
     admission.issue(POLICY, SHOP_TOKEN, "join", 0)
     for expected in (403, 401):
         with pytest.raises(RefusedError) as caught:
-            admission.redeem(POLICY, "join", "blog", 1)
+            admission.redeem(POLICY, "join", "blog", 1, direct=True)
         assert caught.value.status == expected
 
 
 @pytest.mark.parametrize("secret", [None, "", "never given out"])
 def test_no_token_and_an_unknown_one_are_401(secret: str | None) -> None:
     with pytest.raises(RefusedError) as caught:
-        Admission(loopback=True).redeem(POLICY, secret, "web", 0)
+        Admission(loopback=True).redeem(POLICY, secret, "web", 0, direct=True)
     assert caught.value.status == 401
 
 
@@ -159,7 +162,7 @@ def test_a_flood_of_join_tokens_is_bounded_and_passes(monkeypatch: pytest.Monkey
         admission.issue(POLICY, None, "one more", 59.9)
     assert caught.value.status == 503
     admission.issue(POLICY, None, "one more", 60)
-    admission.redeem(POLICY, "one more", "web", 60)
+    admission.redeem(POLICY, "one more", "web", 60, direct=True)
 
 
 def test_a_redeemed_token_makes_room(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -167,7 +170,7 @@ def test_a_redeemed_token_makes_room(monkeypatch: pytest.MonkeyPatch) -> None:
     admission = Admission(loopback=True)
     for number in range(3):
         admission.issue(POLICY, None, f"join{number}", 0)
-        admission.redeem(POLICY, f"join{number}", "web", 0)
+        admission.redeem(POLICY, f"join{number}", "web", 0, direct=True)
 
 
 @pytest.mark.parametrize(
@@ -198,7 +201,7 @@ def test_a_refusal_names_no_secret(shown: str | None) -> None:
     admission = Admission(loopback=True)
     with pytest.raises(RefusedError) as caught:  # noqa: PT012 - either step may refuse
         admission.issue(POLICY, shown, "join-secret", 0)
-        admission.redeem(POLICY, "join-secret", "shop", 0)
+        admission.redeem(POLICY, "join-secret", "shop", 0, direct=True)
     for secret in (SHOP_TOKEN, BLOG_TOKEN, "made-up", "join-secret"):
         assert secret not in str(caught.value)
 
@@ -233,23 +236,23 @@ def test_a_token_that_is_revoked_takes_its_join_tokens_with_it() -> None:
     admission.issue(policy, "husky_ci", "join", 0)
     tokens.revoked.add("t1")
     with pytest.raises(RefusedError, match="the sled token of project a was revoked or has changed"):
-        admission.redeem(policy, "join", "a", 1)
+        admission.redeem(policy, "join", "a", 1, direct=True)
 
 
 def test_a_project_with_a_token_takes_nobody_without() -> None:
     admission, policy = Admission(loopback=True), says(ProjectsFile(), granted("push:a"))
     admission.issue(policy, None, "join", 0)
     with pytest.raises(RefusedError, match="project a needs its sled token"):
-        admission.redeem(policy, "join", "a", 1)
+        admission.redeem(policy, "join", "a", 1, direct=True)
 
 
 def test_sleds_of_a_project_that_enrols_them_need_no_token() -> None:
     admission, policy = Admission(loopback=False), says(ProjectsFile(), Granted(enrolled="a"))
     admission.issue(policy, None, "join", 0)
-    assert admission.redeem(policy, "join", "a", 1) is None
+    assert admission.redeem(policy, "join", "a", 1, direct=True) is None
     admission.issue(policy, None, "join", 0)
     with pytest.raises(RefusedError, match="neither open"):
-        admission.redeem(policy, "join", "b", 1)
+        admission.redeem(policy, "join", "b", 1, direct=True)
 
 
 def test_a_sled_token_of_the_file_that_changes_is_another() -> None:

@@ -96,17 +96,21 @@ class Admission:
         self._outstanding[credential is not None] += 1
         self._tokens[_hash(secret)] = _JoinToken(now + limits.JOIN_TOKEN_LIFETIME, credential)
 
-    def redeem(self, policy: Policy, secret: str | None, project: str, now: float) -> Credential | None:
+    def redeem(
+        self, policy: Policy, secret: str | None, project: str, now: float, *, direct: bool
+    ) -> Credential | None:
         """Consume the join token for a connection of `project`, and say what it was asked for with.
 
-        Raises `RefusedError`.
+        `direct`: it came through no proxy. Raises `RefusedError`.
         """
         try:
-            return self.check(policy, secret, project, now)
+            return self.check(policy, secret, project, now, direct=direct)
         finally:
             self._forget(_hash(secret or ""))
 
-    def check(self, policy: Policy, secret: str | None, project: str, now: float) -> Credential | None:
+    def check(
+        self, policy: Policy, secret: str | None, project: str, now: float, *, direct: bool
+    ) -> Credential | None:
         """As `redeem`, and consumes nothing."""
         if secret is None:
             raise RefusedError(401, "a join token is needed: ask for one with POST /gateway/tokens")
@@ -114,20 +118,21 @@ class Admission:
         if token is None or token.expires_at <= now:
             raise RefusedError(401, "the join token is unknown, used or expired: ask for a new one")
         if token.credential is None:
-            self._check_unbound(policy, project)
+            self._check_unbound(policy, project, direct=direct)
         elif project not in token.credential.projects:
             raise RefusedError(403, f"the join token is not for project {project}")
         elif not policy.holds(token.credential, project):
             raise RefusedError(403, f"the sled token of project {project} was revoked or has changed")
         return token.credential
 
-    def _check_unbound(self, policy: Policy, project: str) -> None:
+    def _check_unbound(self, policy: Policy, project: str, *, direct: bool) -> None:
         if policy.takes_enrolled(project):
             # Its key is looked at in the hello.
             return
         if policy.takes_tokens(project):
             raise RefusedError(403, f"project {project} needs its sled token: set HUSKIES_SLED_TOKEN")
-        if not self._loopback and not policy.is_open(project):
+        # A proxy on this machine passes on who may be anywhere.
+        if not (self._loopback and direct) and not policy.is_open(project):
             raise RefusedError(403, f"project {project} is neither open nor has it a sled token here")
 
     def _forget_expired(self, now: float) -> None:

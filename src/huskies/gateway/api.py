@@ -112,11 +112,12 @@ class Api:
             _check_push(project, policy, is_v2=ready.protocol == wire.SUBPROTOCOL or not ready.ok)
             secret = bearer(request) or request.query.get("token")
             asked = (policy, secret, project, asyncio.get_running_loop().time())
+            direct = origin_of(request).direct
             if not ready.ok:
                 # Only an upgrade consumes a token.
-                self._gateway.admission.check(*asked)
+                self._gateway.admission.check(*asked, direct=direct)
                 raise RefusedError(426, "this endpoint is a WebSocket")  # noqa: TRY301 - answered below
-            credential = self._gateway.admission.redeem(*asked)
+            credential = self._gateway.admission.redeem(*asked, direct=direct)
             self._gateway.sessions.check_room(project)
         except RefusedError as error:
             return self._refused(request, error, project)
@@ -130,7 +131,7 @@ class Api:
             peers = self._gateway.peers
             return json_response({"gateway_id": peers.gateway_id, "peers": peers.states()})
         try:
-            is_open = self._gateway.guard.is_open and not origin_of(request).proxied
+            is_open = self._gateway.guard.is_open and origin_of(request).direct
             token = self._gateway.peers.check(bearer(request), is_open=is_open)
             return await self._gateway.peers.accept(request, token)
         except RefusedError as error:

@@ -113,7 +113,7 @@ class Gate:
         asked = request[_ASKED] = _Asked(self._origin(request))
         address = asked.origin.address
         try:
-            self._check_room(address)
+            self._check_room(asked.origin)
             self._check_origin(request)
             asked.caller = self._admit(request)
         except RefusedError as error:
@@ -180,8 +180,9 @@ class Gate:
         self._failures.failed(address, now)
         return RefusedError(_UNAUTHORIZED, "the token is unknown, revoked or has expired")
 
-    def _check_room(self, address: str) -> None:
-        if self._under_way[address] >= limits.REQUESTS_PER_ADDRESS and not is_loopback(address):
+    def _check_room(self, origin: Origin) -> None:
+        is_here = origin.direct and is_loopback(origin.address)
+        if self._under_way[origin.address] >= limits.REQUESTS_PER_ADDRESS and not is_here:
             raise RefusedError(
                 _TOO_MANY, "too many requests from this address are under way: try again later"
             )
@@ -218,13 +219,13 @@ class Gate:
     def _anyone(self, request: web.Request) -> Caller | None:
         """Who needs no name: someone on this machine, as long as no token says who may read.
 
-        Not whoever comes through a proxy, nor a page whose name was pointed at this machine.
+        Not whoever comes through a proxy, listed or not, nor a page whose name was pointed at this machine.
         """
         return ANYONE if self.is_open_to(request) else None
 
     def is_open_to(self, request: web.Request) -> bool:
         """Whether a request may read without saying who it comes from."""
-        if not self.guard.is_open or origin_of(request).proxied:
+        if not self.guard.is_open or not origin_of(request).direct:
             return False
         return not _may_be_pointed_anywhere(request.headers.get("Host", ""))
 
@@ -245,7 +246,7 @@ class Gate:
             remote=request.remote or "",
             secure=request.secure,
             host=request.host,
-            headers={name: ",".join(request.headers.getall(name, [])) for name in proxies.HEADERS},
+            headers=request.headers,
             trusted=self._reach().trusted,
         )
 
