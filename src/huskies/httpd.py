@@ -15,12 +15,14 @@ from urllib.parse import urlsplit
 
 import msgspec
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from huskies import limits
 from huskies.errors import ConfigError, InvalidEventError, StoreError
 from huskies.idle import Idle
 
 _log = logging.getLogger("huskies.http")
+_server_log = logging.getLogger("huskies.http.server")
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 # Ten thousand sleds that lost the same gateway come back within half a second.
 _BACKLOG: Final = 4_096
@@ -97,11 +99,38 @@ async def errors_as_json(request: web.Request, handler: Handler) -> web.StreamRe
         return answer
     except TimeoutError:
         return error_response(408, "the request's body did not come in time")
-    except (asyncio.CancelledError, ConnectionError):
+    except asyncio.CancelledError:
         raise
-    except Exception:  # noqa: BLE001 - reported, and nothing of it told
-        _log.exception("a request failed", extra={"path": request.path})
-        return error_response(500, "internal error; the server's log says more")
+    except Exception as error:  # noqa: BLE001 - reported, and nothing of it told
+        return _failed(request, error)
+
+
+def _failed(request: web.Request, error: Exception) -> web.Response:
+    """Answer what nobody expected, or what the client broke off."""
+    if isinstance(error, web.RequestPayloadError):
+        return error_response(400, "the request's body is damaged, or was cut off")
+    is_gone = request.transport is None or request.transport.is_closing()
+    if isinstance(error, ConnectionError) and is_gone:
+        _log.debug("a client left within its request", extra={"path": request.path})
+        # Nobody reads it; aiohttp wants an answer all the same.
+        return error_response(400, "the connection ended within the request")
+    _log.error("a request failed", exc_info=error, extra={"path": request.path})
+    return error_response(500, "internal error; the server's log says more")
+
+
+def _is_ours(record: logging.LogRecord) -> bool:
+    """Whether an error that aiohttp logs is this program's; a client's takes one line, for who debugs.
+
+    Else whoever reaches the port could fill the log with tracebacks.
+    """
+    error = record.exc_info[1] if record.exc_info else None
+    if not isinstance(error, ConnectionError | HttpProcessingError | web.RequestPayloadError):
+        return True
+    _log.debug("a client sent what is no request: %s", str(error) or type(error).__name__)
+    return False
+
+
+_server_log.addFilter(_is_ours)
 
 
 async def serve(
@@ -114,6 +143,7 @@ async def serve(
     runner = web.AppRunner(
         app,
         access_log=None,
+        logger=_server_log,
         handle_signals=False,
         shutdown_timeout=limits.CLOSE_LIMIT,
         lingering_time=limits.CLOSE_LIMIT,

@@ -9,6 +9,7 @@ from importlib import resources
 from typing import Final
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from huskies import limits
 from huskies.gateway.access import logins
@@ -60,9 +61,7 @@ class People:
 
     async def log_in(self, request: web.Request) -> web.Response:
         """`POST /login` with `token`: a cookie that stands for it, or the page again, which says why not."""
-        async with asyncio.timeout(limits.BODY_LIMIT):
-            form = await request.post()
-        secret = form.get("token")
+        secret = (await _form(request)).get("token")
         caller = self._gate.guard.by_token(secret.strip()) if isinstance(secret, str) else None
         if caller is None or caller.token is None:
             refusal = self._gate.failed(request)
@@ -115,6 +114,16 @@ class People:
             samesite="Lax",
         )
         return answer
+
+
+async def _form(request: web.Request) -> Mapping[str, object]:
+    """The fields of a form; raises `HTTPBadRequest` where it is none."""
+    try:
+        async with asyncio.timeout(limits.BODY_LIMIT):
+            return await request.post()
+    except (ValueError, LookupError, HttpProcessingError):
+        # No charset of that name, bytes that are not of it, parts without a beginning.
+        raise web.HTTPBadRequest(reason="the form cannot be read") from None
 
 
 def _to(path: str) -> web.Response:
