@@ -7,7 +7,7 @@ BENCH_STAMP := $(VENV)/.installed-bench
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test faults lint format bench bench-quick lock clean
+.PHONY: help setup needs run test faults lint format bench bench-quick lock clean
 
 help:  ## Show this help.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,6 +25,14 @@ $(STAMP): requirements.lock pyproject.toml
 $(BENCH_STAMP): requirements-bench.lock $(STAMP)
 	$(BIN)/pip install --quiet --require-hashes -r requirements-bench.lock
 	touch $@
+
+needs:  ## Install the proxies that some tests start, where they are missing (Debian's apt, as root).
+	@missing=; for program in nginx caddy; do \
+		PATH="$$PATH:/usr/sbin:/usr/local/sbin" command -v $$program >/dev/null || missing="$$missing $$program"; done; \
+	if [ -z "$$missing" ]; then exit 0; fi; \
+	if ! command -v apt-get >/dev/null || [ "$$(id -u)" != 0 ]; then \
+		echo "missing:$$missing; install them, or run make needs as root where there is apt-get" >&2; exit 1; fi; \
+	apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing
 
 run: $(STAMP)  ## Watch this repository itself: a gateway, a sled and the dashboard.
 	$(BIN)/huskies up .

@@ -102,7 +102,7 @@ async def test_last_event_id_wins_over_after(gateway: Gateway) -> None:
     ids=str,
 )
 async def test_a_filter_holds_in_history_and_live(
-    gateway: Gateway, query: dict[str, str], found: list[str]
+    gateway: Gateway, query: dict[str, Any], found: list[str]
 ) -> None:
     async def push_all() -> None:
         for project in ("shop", "blog"):

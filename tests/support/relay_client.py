@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
+import ssl
 from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
@@ -68,9 +69,10 @@ class PushSocket:
         sled_token: str | None = None,
         protocols: Sequence[str] = (SUBPROTOCOL,),
         in_query: bool = False,
+        tls: ssl.SSLContext | None = None,
     ) -> Self:
         """Connect with `token`, or with one that is asked for; raises `aiohttp.WSServerHandshakeError`."""
-        session = aiohttp.ClientSession()
+        session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=tls or True))
         try:
             token = token if token is not None else await join_token(session, url, sled_token)
             query = {"project": project, **({"token": token} if in_query else {})}
@@ -181,9 +183,10 @@ async def connect(
     previous: Sequence[tuple[str, int]] = (),
     sled_token: str | None = None,
     copies: int = 1,
+    tls: ssl.SSLContext | None = None,
 ) -> RelayClient:
     """A v2 session that was welcomed; raises `ClosedError` where it was not."""
-    client = await RelayClient.open(url, project, sled_token=sled_token)
+    client = await RelayClient.open(url, project, sled_token=sled_token, tls=tls)
     try:
         await client.greet(project, key, epoch, last_seq, previous=previous, copies=copies)
         client.welcome = await client.next_frame()
@@ -197,9 +200,11 @@ async def connect(
     raise ClosedError(closed.code, client.welcome.get("code", ""))
 
 
-async def connect_v1(url: str, project: str, sled_token: str | None = None) -> PushSocket:
+async def connect_v1(
+    url: str, project: str, sled_token: str | None = None, *, tls: ssl.SSLContext | None = None
+) -> PushSocket:
     """An older sled: no subprotocol, the token in the query."""
-    return await PushSocket.open(url, project, sled_token=sled_token, protocols=(), in_query=True)
+    return await PushSocket.open(url, project, sled_token=sled_token, protocols=(), in_query=True, tls=tls)
 
 
 async def push(url: str, project: str, *events: dict[str, Any], **options: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
@@ -67,13 +68,24 @@ class EventReader:
 
 @asynccontextmanager
 async def open_stream(
-    url: str, *, last_event_id: str | None = None, **query: str
+    url: str,
+    *,
+    last_event_id: str | None = None,
+    token: str | None = None,
+    tls: ssl.SSLContext | None = None,
+    **query: str,
 ) -> AsyncIterator[EventReader]:
     headers = {"Accept": "text/event-stream"}
+    if token is not None:
+        headers["Authorization"] = f"Bearer {token}"
     if last_event_id is not None:
         headers["Last-Event-ID"] = last_event_id
     async with (
-        aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=None), read_bufsize=1 << 20) as session,
+        aiohttp.ClientSession(
+            timeout=aiohttp.ClientTimeout(total=None),
+            read_bufsize=1 << 20,
+            connector=aiohttp.TCPConnector(ssl=tls or True),
+        ) as session,
         session.get(f"{url}/gateway/events", params=query, headers=headers) as response,
     ):
         assert response.status == 200, await response.text()
