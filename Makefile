@@ -4,10 +4,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 BENCH_STAMP := $(VENV)/.installed-bench
+# Apart: what looks for weaknesses brings much along that nothing else needs.
+AUDIT_VENV := .venv-audit
+AUDIT_STAMP := $(AUDIT_VENV)/.installed
+LOCKS := requirements.lock requirements-bench.lock requirements-audit.lock
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup needs run test faults lint format bench bench-quick lock clean
+.PHONY: help setup needs run test faults lint format bench bench-quick lock audit clean
 
 help:  ## Show this help.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -63,6 +67,16 @@ lock:  ## Lock the dependencies anew (needs uv).
 		--python-version 3.11 pyproject.toml --group dev -o requirements.lock
 	uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header \
 		--python-version 3.11 --group bench -c requirements.lock -o requirements-bench.lock
+	uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header \
+		--python-version 3.11 --group audit -o requirements-audit.lock
+
+$(AUDIT_STAMP): requirements-audit.lock
+	test -x $(AUDIT_VENV)/bin/python || $(PYTHON) -m venv $(AUDIT_VENV)
+	$(AUDIT_VENV)/bin/pip install --quiet --require-hashes -r requirements-audit.lock
+	touch $@
+
+audit: $(AUDIT_STAMP)  ## Look for known weaknesses in what is locked (asks pypi.org).
+	$(AUDIT_VENV)/bin/pip-audit --strict --disable-pip --require-hashes $(addprefix -r ,$(LOCKS))
 
 clean:  ## Remove what the other targets made.
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis dist build
+	rm -rf $(VENV) $(AUDIT_VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis dist build

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import logging
 from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import aiohttp
 import pytest
 from tests.gateway.conftest import Eventually, StartGateway, stop
+from tests.support.behind_proxy import Behind, basic, bearer
 from tests.support.relay_client import (
     RelayClient,
     blocked,
@@ -29,7 +29,7 @@ from huskies import limits
 from huskies.config import GatewaySettings, SledSettings
 from huskies.events.model import StoryBlocked
 from huskies.gateway import server
-from huskies.gateway.access import audit, tokens
+from huskies.gateway.access import tokens
 from huskies.gateway.access.file import AccessFile
 from huskies.gateway.server import Gateway
 from huskies.sled.service import Sled
@@ -61,60 +61,10 @@ def proxy(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         yield one
 
 
-class Behind(NamedTuple):
-    """A gateway and the proxy in front of it."""
-
-    gateway: Gateway
-    proxy: ReverseProxy
-    directory: Path
-
-    def token(self, *scopes: str) -> str:
-        file = AccessFile(self.directory)
-        name = "-".join(scopes).replace(":", "-")
-        _, secret = tokens.create(file, name=name, scopes=scopes, created_by="ann", now_ms=0)
-        file.close()
-        return secret
-
-    def addresses(self) -> set[str]:
-        """Where the audit says that requests came from."""
-        file = AccessFile(self.directory)
-        found = {entry.address for entry in audit.newest(file, 1_000)}
-        file.close()
-        return found
-
-    async def ask(
-        self,
-        path: str,
-        headers: Mapping[str, str] | None = None,
-        *,
-        method: str = "GET",
-        client: str = "127.0.0.1",
-        data: Any = None,
-    ) -> aiohttp.ClientResponse:
-        connector = aiohttp.TCPConnector(ssl=self.proxy.tls, local_addr=(client, 0))
-        async with (
-            aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(10)) as session,
-            session.request(
-                method, self.proxy.url + path, headers=headers, data=data, allow_redirects=False
-            ) as answer,
-        ):
-            await answer.read()
-            return answer
-
-
 @pytest.fixture
 async def behind(start_gateway: StartGateway, proxy: ReverseProxy, tmp_path: Path) -> Behind:
     gateway = await start_gateway(projects=PROJECTS + OPEN, port=proxy.upstream)
     return Behind(gateway, proxy, tmp_path / "gw")
-
-
-def basic(user: str, password: str) -> dict[str, str]:
-    shown = base64.b64encode(f"{user}:{password}".encode()).decode()
-    return {"Authorization": f"Basic {shown}"}
-
-
-def bearer(secret: str) -> dict[str, str]:
-    return {"Authorization": f"Bearer {secret}"}
 
 
 @asynccontextmanager
