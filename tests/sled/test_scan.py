@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from huskies.events.model import MergeFailure, StageTransition, StatusEvent, StoryBlocked
@@ -260,3 +262,30 @@ def test_a_deletion_counts_once_the_story_has_stayed_away() -> None:
     assert deletions.settled([], 11.0) == []
     assert deletions.settled(["s"], 12.0) == []
     assert deletions.settled(["s"], 12.0 + DELETION_SETTLES) == ["s"]
+
+
+@pytest.mark.parametrize(
+    ("begin", "end"),
+    [("# A", "#"), ("# A", "x"), ("---\nblocked: [\nname:", "\n---"), ("---\nblocked: [\nname: a", "b\n---")],
+)
+def test_a_long_line_of_blanks_takes_no_time(begin: str, end: str) -> None:
+    # The time of a processor, and a hundred times what it takes: what grew with the square took minutes.
+    began = time.process_time()
+    parse_story(f"{begin}{' ' * 60_000}{end}".encode())
+    assert time.process_time() - began < 5.0
+
+
+@pytest.mark.parametrize(
+    ("line", "heading"),
+    [
+        ("## Two words  ##  ", "Two words"),
+        ("# C#", "C#"),
+        ("# C # #", "C #"),
+        ("# #", ""),
+        ("#", ""),
+        ("####### Seven", ""),
+        ("   #\tT\t", "T"),
+    ],
+)
+def test_what_a_heading_is(line: str, heading: str) -> None:
+    assert parse_story(line.encode()).name == heading

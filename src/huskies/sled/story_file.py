@@ -21,9 +21,11 @@ _NULL: Final = "tag:yaml.org,2002:null"
 _BOOL: Final = "tag:yaml.org,2002:bool"
 # Deeper front matter says nothing of interest, and costs the parser quadratic time.
 _DEPTH_MAX: Final = 64
-_KEY_LINE: Final = re.compile(r"^(name|blocked|merge_failure):[ \t]+(.*\S)[ \t]*$", re.MULTILINE)
+# In these no part can begin or end in more than one place: a long line of spaces would take them for ever.
+_KEY_LINE: Final = re.compile(r"^(name|blocked|merge_failure):[ \t]+([^ \t\n].*)$", re.MULTILINE)
 _FENCE: Final = re.compile(r" {0,3}(```|~~~)")
-_HEADING: Final = re.compile(r" {0,3}#{1,6}[ \t]+(.*?)(?:[ \t]+#+)?[ \t]*\Z")
+_HEADING: Final = re.compile(r" {0,3}#{1,6}[ \t]+")
+_BLANKS: Final = " \t"
 
 
 class StoryContent(msgspec.Struct, frozen=True, kw_only=True):
@@ -87,9 +89,11 @@ def _scalars(front: str) -> dict[str, tuple[str, str]] | None:
 
 def _literal(front: str) -> dict[str, tuple[str, str]]:
     """The top level's `key: rest of the line` as written: for what YAML takes for no text, or for no YAML."""
+    said = ((match[1], match[2].rstrip()) for match in _KEY_LINE.finditer(front))
     return {
-        match[1]: (str(_RESOLVER.resolve(yaml.ScalarNode, match[2], (True, False))), match[2])
-        for match in _KEY_LINE.finditer(front)
+        key: (str(_RESOLVER.resolve(yaml.ScalarNode, text, (True, False))), text)
+        for key, text in said
+        if text
     }
 
 
@@ -143,6 +147,17 @@ def _first_heading(lines: list[str]) -> str:
         mark = _FENCE.match(line)
         if mark is not None and fence in ("", mark[1]):
             fence = "" if fence else mark[1]
-        elif not fence and (heading := _HEADING.match(line)) is not None and heading[1]:
-            return str(heading[1])
+        elif not fence and (heading := _heading(line)):
+            return heading
     return ""
+
+
+def _heading(line: str) -> str:
+    """The text of a heading in Markdown; empty where the line is none, or has none."""
+    mark = _HEADING.match(line)
+    if mark is None:
+        return ""
+    text = line[mark.end() :].rstrip(_BLANKS)
+    # A row of # behind a blank closes the heading, and is no part of it.
+    open_text = text.rstrip("#")
+    return open_text.rstrip(_BLANKS) if open_text[-1:] in ("", *_BLANKS) else text
