@@ -27,6 +27,8 @@ def read(path: Path, shape: type[_Shape]) -> _Shape:
         raise ConfigError(str(path), f"cannot be read: {reason(error)}; make it a readable file") from None
     except (msgspec.DecodeError, UnicodeError) as error:
         raise ConfigError(str(path), f"expected TOML: {reason(error)}; correct the file there") from None
+    except RecursionError:
+        raise ConfigError(str(path), "expected TOML that is not nested so deeply; correct the file") from None
     try:
         return msgspec.convert(data, shape)
     except msgspec.ValidationError as error:

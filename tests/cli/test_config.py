@@ -185,6 +185,12 @@ def test_a_file_that_is_no_toml_is_refused_with_the_place(project: Path) -> None
         config.sled_config(project, {})
 
 
+def test_a_file_that_is_nested_without_end_is_refused(project: Path) -> None:
+    say(project, f"name = {'[' * 5_000}")
+    with pytest.raises(ConfigError, match="nested"):
+        config.load_project_file(project)
+
+
 def test_a_file_that_cannot_be_read_is_refused(project: Path) -> None:
     (project / ".huskies" / "project.toml").mkdir()
     with pytest.raises(
