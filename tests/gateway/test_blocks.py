@@ -104,6 +104,11 @@ def test_events_that_cannot_be_decoded_are_a_damaged_log() -> None:
     assert caught.value.position == 7
 
 
+def test_runs_that_are_nested_without_end_are_none() -> None:
+    with pytest.raises(msgspec.DecodeError):
+        decode_runs(b"[[1,1,1,1,1,1," + b"[" * 5_000)
+
+
 def test_runs_survive_storing() -> None:
     runs = [Run(1, 1, 3, 1_000, 0, 5), Run(2, 9, 1, 1_001, 41, 6)]
     assert encode_runs(runs) == b"[[1,1,3,1000,0,5],[2,9,1,1001,41,6]]"
