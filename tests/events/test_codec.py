@@ -361,3 +361,12 @@ def test_events_cannot_be_changed() -> None:
     with pytest.raises(AttributeError, match="immutable"):
         event.story_id = "other"  # type: ignore[misc]
     assert msgspec.structs.replace(event, story_id="other").story_id == "other"
+
+
+@pytest.mark.parametrize("moment", ["0001-01-01T00:00:00+01:00", "9999-12-31T23:59:59-01:00"])
+def test_a_moment_beyond_the_calendar_is_refused(moment: str) -> None:
+    event = codec.decode_status(
+        b'{"type":"rate_limit_hard_block","story_id":"a","agent_name":"b","reset_at":"%b"}' % moment.encode()
+    )
+    with pytest.raises(InvalidEventError, match="reset_at"):
+        codec.to_stored(event, 1)

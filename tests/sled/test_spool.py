@@ -30,6 +30,12 @@ from huskies.sled.layout import Layout
 for number in range(int(sys.argv[3])):
     spool.write(Layout(Path(sys.argv[1])), StoryBlocked(story_id=sys.argv[2], reason=str(number)))
 """
+RATE_LIMITED = {
+    "type": "rate_limit_hard_block",
+    "story_id": "s",
+    "agent_name": "coder",
+    "timestamp_ms": 1,
+}
 HEAVY = ("aiohttp", "cryptography", "watchfiles", "yaml", "sqlite3", "asyncio", "filelock")
 
 
@@ -120,16 +126,22 @@ async def test_a_drain_killed_after_the_removal_forgets_the_name(
 async def test_bad_entries_are_put_away(
     layout: Layout, open_outbox: OpenOutbox, caplog: pytest.LogCaptureFixture
 ) -> None:
-    bad = {"0-empty": b"", "1-no-json": b"{", "2-no-time": json.dumps({"type": "story_blocked"}).encode()}
+    beyond = {**RATE_LIMITED, "reset_at": "0001-01-01T00:00:00+01:00"}
+    bad = {
+        "0-empty": b"",
+        "1-no-json": b"{",
+        "2-no-time": json.dumps({"type": "story_blocked"}).encode(),
+        "3-beyond-the-calendar": json.dumps(beyond).encode(),
+    }
     for name, data in bad.items():
         (layout.spool_new / name).write_bytes(data)
-    (layout.spool_new / "3-directory").mkdir()
+    (layout.spool_new / "4-directory").mkdir()
     spool.write(layout, blocked("good"))
     opened = await open_outbox(layout)
     await drain_of(opened, layout).drain()
     assert [event["reason"] for event in opened.held()] == ["good"]
-    assert {path.name for path in layout.spool_bad.iterdir()} == {*bad, "3-directory"}
-    assert len(caplog.records) == 4
+    assert {path.name for path in layout.spool_bad.iterdir()} == {*bad, "4-directory"}
+    assert len(caplog.records) == 5
 
 
 async def test_rate_limits_are_announced_and_relayed_only_where_asked_for(

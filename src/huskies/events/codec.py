@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC
+from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 import msgspec
@@ -120,7 +120,10 @@ def shorten(text: str, limit: int) -> str:
 
 
 def to_stored(event: StatusEvent, timestamp_ms: int) -> RelayedEvent:
-    """The form of the event that leaves the sled, recorded at `timestamp_ms`; long texts are shortened."""
+    """The form of the event that leaves the sled, recorded at `timestamp_ms`; long texts are shortened.
+
+    Raises `InvalidEventError` for a moment that lies beyond the calendar in UTC.
+    """
     name = shorten(event.story_name, limits.STORY_NAME_MAX)
     match event:
         case StageTransition():
@@ -157,6 +160,15 @@ def to_stored(event: StatusEvent, timestamp_ms: int) -> RelayedEvent:
                 story_id=event.story_id,
                 story_name=name,
                 agent_name=event.agent_name,
-                reset_at=event.reset_at.astimezone(UTC),
+                reset_at=_in_utc(event.reset_at),
                 timestamp_ms=timestamp_ms,
             )
+
+
+def _in_utc(moment: datetime) -> datetime:
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError:
+        raise InvalidEventError(
+            f"reset_at: expected a time within the years 1 to 9999 in UTC, got {moment}"
+        ) from None
