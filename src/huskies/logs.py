@@ -19,6 +19,8 @@ _STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asc
 _UNPRINTABLE: Final = re.compile(
     "[\x00-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]"
 )
+# In JSON these stand between values alone.
+_LINE_ENDS: Final = str.maketrans("\n\r\t", "   ")
 _SECRETS: Final = (
     re.compile(r"""(\bauthorization\b['"]?\s*[:=,]\s*(?:b?['"])?)[^'"\r\n]+""", re.IGNORECASE),
     re.compile(r"""(\b(?:bearer|basic)\s+)[^\s'",;)}\]]+""", re.IGNORECASE),
@@ -34,6 +36,12 @@ _registered: set[str] = set()
 def printable(text: str) -> str:
     """The text on one line, with control characters and the like as visible escapes."""
     return _UNPRINTABLE.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
+
+
+def printable_json(data: bytes) -> str:
+    """JSON on one line; what could drive a terminal stands there as the JSON escape that means the same."""
+    text = data.decode("utf-8", "backslashreplace").translate(_LINE_ENDS)
+    return _UNPRINTABLE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
 def register_secret(secret: str) -> None:

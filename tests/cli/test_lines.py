@@ -1,11 +1,18 @@
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
 import pytest
 
+from huskies.cli import client
+from huskies.cli.board import show
+from huskies.cli.client import GatewayRefusedError
 from huskies.cli.lines import LinePrinter, Received, describe
+from huskies.cli.status import projects_in
+from huskies.errors import HuskiesError
 
 AT = datetime(2026, 1, 31, 12, 0, tzinfo=UTC)
 CLOCK = AT.astimezone().strftime("%H:%M:%S")
@@ -58,3 +65,32 @@ def test_json_is_passed_on_as_it_came(capsys: pytest.CaptureFixture[str]) -> Non
     data = '{"cursor":"x", "event":{"type":"new"},"extra":"Grüße"}'
     LinePrinter(as_json=True).event(data.encode())
     assert capsys.readouterr().out == data + "\n"
+
+
+@pytest.mark.parametrize("mark", ["\x1b[2J", "\x9b2J", "\x7f", "\u202e"])
+def test_json_drives_no_terminal_and_means_the_same(mark: str, capsys: pytest.CaptureFixture[str]) -> None:
+    event = {"story_name": f"a{mark}b"}
+    # As a gateway writes it: what is above ASCII as it is.
+    LinePrinter(as_json=True).event(msgspec.json.encode(event))
+    out = capsys.readouterr().out
+    assert mark[0] not in out
+    assert json.loads(out) == event
+
+
+def test_what_is_no_json_drives_no_terminal_either(capsys: pytest.CaptureFixture[str]) -> None:
+    LinePrinter(as_json=True).event(b"\x1b[2J\xff\n{}")
+    assert capsys.readouterr().out == "\\u001b[2J\\xff {}\n"
+
+
+@pytest.mark.parametrize("data", [b"[" * 5_000, b'{"event":' * 5_000])
+def test_what_is_nested_without_end_is_no_end(data: bytes, capsys: pytest.CaptureFixture[str]) -> None:
+    LinePrinter(as_json=False).event(data)
+    assert "an event that cannot be shown" in capsys.readouterr().err
+    assert client._problem_in(data, "Bad Gateway").endswith("Check --gateway-url")
+    with pytest.raises(GatewayRefusedError):
+        projects_in(data, "http://gateway.example")
+
+
+def test_a_board_that_cannot_be_shown_is_said_in_one_line() -> None:
+    with pytest.raises(HuskiesError, match="unknown here"):
+        show([b'{"name":1}'], "http://gateway.example", 0)

@@ -23,7 +23,7 @@ def command(last: int, as_json: bool, data_dir: Path) -> None:
 
     from huskies.cli.access import Access
     from huskies.cli.times import local_time
-    from huskies.logs import printable
+    from huskies.logs import printable, printable_json
 
     with Access(data_dir) as access:
         entries = access.newest(last)
@@ -32,7 +32,7 @@ def command(last: int, as_json: bool, data_dir: Path) -> None:
         if as_json:
             import msgspec
 
-            click.echo(msgspec.json.encode(entry))
+            click.echo(printable_json(msgspec.json.encode(entry)))
             continue
         times = f"  {entry.count} times" if entry.count > 1 else ""
         what = (entry.action, entry.subject, entry.who, entry.address, entry.outcome)

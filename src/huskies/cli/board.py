@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from huskies.cli.times import duration
+from huskies.errors import HuskiesError
 from huskies.events.model import STAGES
 from huskies.logs import printable
 
@@ -56,8 +57,14 @@ class ProjectView(msgspec.Struct, frozen=True):
 
 
 def show(projects: Sequence[bytes], gateway_url: str, now_ms: int) -> None:
-    """Print the board of these projects (JSON) on stdout."""
-    views = [msgspec.json.decode(project, type=ProjectView) for project in projects]
+    """Print the board of these projects (JSON) on stdout; raises `HuskiesError` where one is none."""
+    try:
+        views = [msgspec.json.decode(project, type=ProjectView) for project in projects]
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+        raise HuskiesError(
+            f"the gateway at {gateway_url} shows a project in a way that is unknown here: {error}; use the "
+            "version of huskies that it has, or --json"
+        ) from None
     terminal = sys.stdout.isatty()
     console = Console(highlight=False, width=None if terminal else _PIPE_WIDTH)
     if not views:

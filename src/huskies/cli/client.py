@@ -98,6 +98,6 @@ def _problem_in(body: bytes, phrase: str) -> str:
     """The JSON `error` that Huskies answers with, or what else there is: something else may listen there."""
     try:
         return str(json.loads(body)["error"])
-    except (ValueError, LookupError, TypeError):
+    except (ValueError, LookupError, TypeError, RecursionError):
         text = body.decode("utf-8", "replace").strip()[:_SHOWN] or phrase
         return f"{text}; is this a Huskies gateway? Check --gateway-url"

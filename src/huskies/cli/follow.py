@@ -137,5 +137,5 @@ class Follower:
 def _decode(data: bytes, shape: type[_Data]) -> _Data:
     try:
         return msgspec.json.decode(data, type=shape)
-    except (msgspec.DecodeError, UnicodeError):
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
         return shape()

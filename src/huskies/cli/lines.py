@@ -11,7 +11,7 @@ import click
 import msgspec
 
 from huskies.cli.times import local_time, parse_time
-from huskies.logs import printable
+from huskies.logs import printable, printable_json
 
 
 class Received(msgspec.Struct, frozen=True):
@@ -40,11 +40,11 @@ class LinePrinter:
     def event(self, data: bytes) -> None:
         """Print one event, as it came or as a line for people."""
         if self._as_json:
-            click.echo(data)
+            click.echo(printable_json(data))
             return
         try:
             received = msgspec.json.decode(data, type=Received)
-        except (msgspec.DecodeError, UnicodeError) as error:
+        except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
             self.warning(f"an event that cannot be shown ({error}): {data.decode('utf-8', 'replace')}")
             return
         line = describe(received, datetime.now(UTC))

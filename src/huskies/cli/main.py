@@ -102,17 +102,23 @@ def run(arguments: Sequence[str]) -> int:
     except click.UsageError as error:
         command = error.ctx.command_path if error.ctx is not None else "huskies"
         problem = error.format_message().rstrip(".").replace("\n", " ")
-        click.echo(f"huskies: {problem}; see `{command} --help`", err=True)
+        click.echo(f"huskies: {_printable(problem)}; see `{command} --help`", err=True)
         return error.exit_code
     except click.ClickException as error:
         error.show()
         return error.exit_code
     except HuskiesError as error:
-        from huskies.logs import printable, redact
+        from huskies.logs import redact
 
-        click.echo(f"huskies: {printable(redact(str(error)))}", err=True)
+        click.echo(f"huskies: {_printable(redact(str(error)))}", err=True)
         return error.exit_status
     return status if isinstance(status, int) else 0
+
+
+def _printable(text: str) -> str:
+    from huskies.logs import printable
+
+    return printable(text)
 
 
 def main() -> NoReturn:

@@ -10,7 +10,7 @@ import msgspec
 
 from huskies.cli.compare import Difference
 from huskies.gateway.store.verify import Problem, Verdict
-from huskies.logs import printable
+from huskies.logs import printable, printable_json
 
 
 class Report:
@@ -69,7 +69,7 @@ class Report:
 
     def _json(self, kind: str, values: object, **more: object) -> None:
         fields = {"kind": kind, **msgspec.to_builtins(values), **more}
-        click.echo(msgspec.json.encode(fields).decode())
+        click.echo(printable_json(msgspec.json.encode(fields)))
 
 
 def _sequence(project: str | None, sled_id: str | None, epoch: str | None) -> str:

@@ -35,7 +35,9 @@ def list_sleds(as_json: bool, data_dir: Path) -> None:
         if as_json:
             import msgspec
 
-            click.echo(msgspec.json.encode(sled))
+            from huskies.logs import printable_json
+
+            click.echo(printable_json(msgspec.json.encode(sled)))
         else:
             ago = duration(now_ms() - sled.enrolled_ms)
             click.echo(f"{sled.project}  {sled.sled_id[:16]}  {sled.state}  enrolled {ago} ago")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import click
 import msgspec
 
@@ -31,8 +33,7 @@ def command(gateway_url: str, as_json: bool) -> None:
     """Show every project and where its stories stand; blocked stories and failed merges first."""
     projects = _ask(gateway_url)
     if as_json:
-        for project in projects:
-            click.echo(msgspec.json.format(project, indent=-1))
+        print_json(projects)
         return
     from huskies.cli.board import show
     from huskies.cli.times import now_ms
@@ -48,12 +49,24 @@ def _ask(gateway_url: str) -> list[bytes]:
     with client.get(
         gateway_url, PROJECTS_PATH, headers={"Accept": "application/json"}, timeout=_ANSWER_LIMIT
     ) as response:
-        body = client.read_all(response, gateway_url)
+        return projects_in(client.read_all(response, gateway_url), gateway_url)
+
+
+def projects_in(body: bytes, gateway_url: str) -> list[bytes]:
+    """Each project of a gateway's answer, as JSON; raises `HuskiesError`."""
+    from huskies.cli import client
+
     try:
         return [bytes(project) for project in msgspec.json.decode(body, type=_Answer).projects]
-    except (msgspec.DecodeError, UnicodeError):
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
         raise client.GatewayRefusedError(
-            gateway_url,
-            response.status,
-            "no list of projects; is this a Huskies gateway? Check --gateway-url",
+            gateway_url, 200, "no list of projects; is this a Huskies gateway? Check --gateway-url"
         ) from None
+
+
+def print_json(projects: Sequence[bytes]) -> None:
+    """Print each project, one a line."""
+    from huskies.logs import printable_json
+
+    for project in projects:
+        click.echo(printable_json(msgspec.json.format(project, indent=-1)))

@@ -98,8 +98,10 @@ def list_tokens(as_json: bool, data_dir: Path) -> None:
     if as_json:
         import msgspec
 
+        from huskies.logs import printable_json
+
         for token in found:
-            click.echo(msgspec.json.encode(token))
+            click.echo(printable_json(msgspec.json.encode(token)))
         return
     for token in found:
         click.echo(_line(token))
@@ -156,10 +158,11 @@ def invite(project: str, expires: str, second: bool, data_dir: Path) -> None:
 
 def _line(token: Token) -> str:
     from huskies.cli.times import duration, now_ms
+    from huskies.logs import printable
 
     now = now_ms()
     used = "never used" if token.last_used_ms is None else f"used {duration(now - token.last_used_ms)} ago"
     parts = [token.name, token.id, " ".join(token.scopes), f"by {token.created_by}", used]
     if token.expires_ms is not None:
         parts.append(f"ends in {duration(token.expires_ms - now)}")
-    return "  ".join(parts)
+    return printable("  ".join(parts))
