@@ -395,6 +395,22 @@ async def test_a_push_that_is_no_upgrade_is_426_and_uses_no_token_up(gateway: Ga
         assert (answer.status, list(answer.body)) == (426, ["error"])
 
 
+@pytest.mark.parametrize(
+    "request_",
+    [
+        b"GET / HTTP/1.1\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\nA: \x01\r\n\r\n",
+    ],
+    ids=["no host", "no value", "no text"],
+)
+async def test_a_request_that_is_no_http_is_400_and_no_line_of_the_log(
+    gateway: Gateway, request_: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert (await raw(gateway, request_)).split(b" ")[1] == b"400"
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+
+
 # --- the OpenAPI document ----------------------------------------------------------------------------
 
 
