@@ -282,6 +282,27 @@ async def test_who_logged_in_finds_the_way_out(gateway: Gateway, access: Operato
         assert "form-action 'self'" in page.headers["Content-Security-Policy"]
 
 
+@pytest.mark.parametrize(
+    ("kind", "body"),
+    [
+        ("multipart/form-data", b""),
+        ("multipart/form-data; boundary=x", b"--x\r\nContent-D\r\n\r\n"),
+        ("application/x-www-form-urlencoded; charset=nothing", b"token=\xff"),
+        ("application/x-www-form-urlencoded", b"a=1&" * 1_000),
+    ],
+)
+async def test_a_form_that_is_none_is_refused_as_any_wrong_token(
+    gateway: Gateway, access: Operator, kind: str, body: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "FAILED_LOGIN_DELAY", 0.0)
+    access.make("ann", "read")
+    async with (
+        aiohttp.ClientSession() as client,
+        client.post(f"{gateway.url}/login", data=body, headers={"Content-Type": kind}) as answer,
+    ):
+        assert (answer.status, answer.content_type) == (401, "text/html")
+
+
 async def test_a_login_ends_with_its_token_and_its_streams(gateway: Gateway, access: Operator) -> None:
     secret = access.make("ann", "read")
     access.make("other", "read")

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from html import escape
 from importlib import resources
 from typing import Final
+from urllib.parse import parse_qs
 
 from aiohttp import web
-from aiohttp.http_exceptions import HttpProcessingError
 
 from huskies import limits
 from huskies.gateway.access import logins
@@ -35,6 +35,8 @@ _HEADERS: Final[Mapping[str, str]] = {
 }
 _PROBLEM: Final = "<!-- problem -->"
 _FOUND: Final = 303
+_FORM: Final = "application/x-www-form-urlencoded"
+_FIELDS_MAX: Final = 10
 
 
 class People:
@@ -61,8 +63,8 @@ class People:
 
     async def log_in(self, request: web.Request) -> web.Response:
         """`POST /login` with `token`: a cookie that stands for it, or the page again, which says why not."""
-        secret = (await _form(request)).get("token")
-        caller = self._gate.guard.by_token(secret.strip()) if isinstance(secret, str) else None
+        secret = await _token_in(request)
+        caller = None if secret is None else self._gate.guard.by_token(secret)
         if caller is None or caller.token is None:
             refusal = self._gate.failed(request)
             await asyncio.sleep(limits.FAILED_LOGIN_DELAY)
@@ -116,14 +118,20 @@ class People:
         return answer
 
 
-async def _form(request: web.Request) -> Mapping[str, object]:
-    """The fields of a form; raises `HTTPBadRequest` where it is none."""
+async def _token_in(request: web.Request) -> str | None:
+    """The token in the form that the page sends; None where the body is no such form.
+
+    Not `request.post()`: it takes other kinds of forms too, and fails in many ways where they are none.
+    """
+    async with asyncio.timeout(limits.BODY_LIMIT):
+        body = await request.read()
+    if request.content_type != _FORM:
+        return None
     try:
-        async with asyncio.timeout(limits.BODY_LIMIT):
-            return await request.post()
-    except (ValueError, LookupError, HttpProcessingError):
-        # No charset of that name, bytes that are not of it, parts without a beginning.
-        raise web.HTTPBadRequest(reason="the form cannot be read") from None
+        fields = parse_qs(body.decode("utf-8", "replace"), max_num_fields=_FIELDS_MAX)
+    except ValueError:
+        return None
+    return fields.get("token", [""])[0].strip() or None
 
 
 def _to(path: str) -> web.Response:
