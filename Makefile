@@ -11,7 +11,7 @@ LOCKS := requirements.lock requirements-bench.lock requirements-audit.lock
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup needs run test faults lint format bench bench-quick lock audit clean
+.PHONY: help setup needs run test faults fuzz lint format bench bench-quick lock audit clean
 
 help:  ## Show this help.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -46,6 +46,9 @@ test: $(STAMP)  ## Run the tests.
 
 faults: $(STAMP)  ## Put real processes under every fault, in full size (2,000 s of a processor).
 	$(BIN)/python -m faults
+
+fuzz: $(STAMP)  ## Make up a million of what comes from outside, and see it refused (ten minutes of a processor).
+	$(BIN)/python -m fuzz
 
 lint: $(STAMP)  ## Check style and types.
 	$(BIN)/ruff check
