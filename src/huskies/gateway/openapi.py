@@ -130,12 +130,12 @@ def document() -> dict[str, Any]:
             "/metrics": {"get": _readable(_text("metrics", "Prometheus metrics.", "text/plain"))},
             ENROL_PATH: {"post": _enrol()},
             "/login": {
-                "get": _text("loginPage", "The page to log in on.", "text/html"),
+                "get": _login_page(),
                 "post": _log_in(),
             },
             "/logout": {"post": _redirect("logout", "End the session that the cookie names.")},
             "/openapi.json": {"get": _text("openapi", "This document.", "application/json")},
-            "/": {"get": _text("dashboard", "The dashboard.", "text/html")},
+            "/": {"get": _dashboard()},
         },
         "components": {
             "schemas": schemas,
@@ -181,6 +181,20 @@ def _redirect(name: str, summary: str) -> dict[str, Any]:
         "summary": summary,
         "responses": {"303": {"description": "Done; go there."}, **errors},
     }
+
+
+def _login_page() -> dict[str, Any]:
+    operation = _text("loginPage", "The page to log in on.", "text/html")
+    operation["responses"]["303"] = {"description": "Anyone on this machine may read: go to the dashboard."}
+    return operation
+
+
+def _dashboard() -> dict[str, Any]:
+    operation = _readable(_text("dashboard", "The dashboard.", "text/html"))
+    # A browser is sent to where a person can log in.
+    del operation["responses"]["401"]
+    operation["responses"]["303"] = {"description": "Who may read is to be said: log in there."}
+    return operation
 
 
 def _log_in() -> dict[str, Any]:
