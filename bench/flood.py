@@ -84,7 +84,7 @@ class Flood:
                 transport.write(self._frame(self.sent))
                 self.sent += 1
             else:
-                await asyncio.sleep(0.0005)
+                await asyncio.sleep(0.005)
 
 
 async def main(arguments: Sequence[str]) -> None:

@@ -90,6 +90,8 @@ GREETINGS_A_SECOND: Final = 20
 # snapshot alone waits. A sled says one when it connects, and each hour.
 SNAPSHOT_STORIES_AT_ONCE: Final = 20_000
 SNAPSHOT_STORIES_A_SECOND: Final = 500
+# Sleds of one project at once; there is one for each of its machines and containers.
+CONNECTIONS_PER_PROJECT: Final = 500
 # Pings of a sled between two of its frames; each side sends one every fifteen seconds.
 PINGS_MAX: Final = 1_000
 # Sleds of one project that may be cut off for a flood of them within a minute before all have to wait.
@@ -106,8 +108,9 @@ COMMIT_BYTES_MAX: Final = 8 << 20
 # What a sled that pushes much hands to the log at a time, while others push little: see `gateway.fairness`.
 PIECE_EVENTS: Final = 128
 PIECE_BYTES: Final = 32 << 10
-# What of one connection may wait for the next piece; beyond it the gateway stops reading from the socket.
-WAITING_BYTES_MAX: Final = 1 << 20
+# Of one project, taken and not committed; beyond it the gateway stops reading from its sleds' sockets. Who
+# comes new waits for no more than that: a fifth of a second of a slow disk.
+IN_FLIGHT_BYTES_MAX: Final = 2 << 20
 # Accepted but not yet committed, over all sleds; beyond it the gateway stops reading from sockets.
 PENDING_EVENTS_MAX: Final = 100_000
 PENDING_BYTES_MAX: Final = 64 << 20

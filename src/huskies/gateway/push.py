@@ -76,9 +76,7 @@ class _Connection(ABC):
         self._closing: asyncio.Task[bool] | None = None
         self._pings = 0
         self.inflow = Inflow(
-            sessions.log,
-            gives_way=lambda: sessions.fairness.gives_way(project),
-            received=lambda events: sessions.metrics.received(self.version, events),
+            sessions.inflow(project), lambda events: sessions.metrics.received(self.version, events)
         )
         # What was shown for the join token; None: nothing.
         self.credential: Credential | None = None
@@ -114,10 +112,10 @@ class _Connection(ABC):
             now_ms=self.sessions.now_ms(),
         )
 
-    async def give_way(self, began: float) -> None:
-        """What came since `began` (`perf_counter`) is dealt with: wait for room, and for others' turn."""
+    async def give_way(self, began: float, size: int) -> None:
+        """What came at `began` (`perf_counter`) is dealt with: wait for room, and for others' turn."""
         now = time.perf_counter()
-        pause = self.sessions.fairness.spend(self.project, now - began, now)
+        pause = self.sessions.fairness.spend(self.project, now - began, size, now)
         if self.inflow.is_crowded:
             await self.inflow.room(lambda: self._closing is not None)
         if pause:
@@ -173,7 +171,7 @@ class V2Connection(_Connection):
                 is_greeting = self.stream is None
                 await self.apply(self.core.receive(message.data, now()))
                 # A greeting waits for the log, which is no work.
-                await self.give_way(time.perf_counter() if is_greeting else began)
+                await self.give_way(time.perf_counter() if is_greeting else began, self._frame_size)
             elif kind is WSMsgType.PING:
                 self.core.heard(now())
                 self._pinged(message)
@@ -283,7 +281,7 @@ class V1Connection(_Connection):
                     break
                 began, self._pings = time.perf_counter(), 0
                 self._take(message.data)
-                await self.give_way(began)
+                await self.give_way(began, len(message.data))
             elif kind is WSMsgType.PING:
                 self._pinged(message)
             elif kind is WSMsgType.BINARY:

@@ -114,6 +114,7 @@ class Gateway:
                 log=self.log,
                 quota=self.quota,
                 metrics=self.metrics,
+                fairness=self.sessions.fairness,
             )
         )
         self.peers.start(self._spawn)

@@ -20,6 +20,7 @@ from huskies.gateway.admission import Credential, Policy, RefusedError
 from huskies.gateway.board_store import Board, BoardStore
 from huskies.gateway.fairness import Fairness
 from huskies.gateway.fleet import Fleet
+from huskies.gateway.inflow import ProjectInflow
 from huskies.gateway.metrics import Metrics
 from huskies.gateway.pace import Pace
 from huskies.gateway.peers.holders import Holders
@@ -91,6 +92,7 @@ class Sessions:
         self._greetings = Pace(at_once=limits.GREETINGS_AT_ONCE, a_second=limits.GREETINGS_A_SECOND)
         self._floods = Attempts(most=limits.FLOODS_MAX, seconds=limits.FLOODS_WITHIN)
         self.fairness = Fairness()
+        self._inflows: dict[str, ProjectInflow] = {}
         self._draining = False
         self._empty = asyncio.Event()
         self._empty.set()
@@ -99,12 +101,22 @@ class Sessions:
         """Raises `RefusedError` where nothing more is taken of the project now."""
         if project in self.quota.over:
             raise RefusedError(507, self.quota.reason(project))
+        if len(self._by_project.get(project, ())) >= limits.CONNECTIONS_PER_PROJECT:
+            raise RefusedError(429, f"project {project} has as many sleds connected as it may have")
         now = asyncio.get_running_loop().time()
         wait = self._floods.wait(project, now) or self._greetings.wait(project, now)
         if wait:
             raise RefusedError(
                 429, f"the sleds of project {project} connect too often: try again in {wait} s"
             )
+
+    def inflow(self, project: str) -> ProjectInflow:
+        """What all connections of the project have on the way into the log."""
+        found = self._inflows.get(project)
+        if found is None:
+            found = ProjectInflow(self.log, self.fairness, project)
+            self._inflows[project] = found
+        return found
 
     def flooded(self, project: str) -> None:
         """A sled of the project was cut off for a flood."""
@@ -338,6 +350,7 @@ class Sessions:
         connections.discard(connection)
         if not connections:
             self._by_project.pop(connection.project, None)
+            self._inflows.pop(connection.project, None)
         if not self._by_project:
             self._empty.set()
         if isinstance(connection, V2Connection) and self._by_sled.get(connection.sled_id) is connection:

@@ -14,6 +14,7 @@ import msgspec
 
 from huskies.errors import ConfigError, StoreError
 from huskies.gateway.board_store import snapshot_of
+from huskies.gateway.fairness import Fairness
 from huskies.gateway.feed import Feed
 from huskies.gateway.fleet import Fleet
 from huskies.gateway.metrics import Metrics
@@ -30,6 +31,9 @@ _log = logging.getLogger("huskies.views")
 
 # While sleds push, the index gets at most this share of the event loop's time: acks do not wait for it.
 _SHARE: Final = 0.2
+# What writing it may take of the time while some push much and others little, whose commits would wait for
+# the disk: the index of what a flood leaves is made when it is over.
+_SHARE_OF_DISK: Final = 0.02
 # What is looked at between two turns of the event loop, and what is written in one transaction: the larger
 # that is, the fewer pages are written for each row, and the longer the log waits for the processor.
 _SLICE_EVENTS: Final = 2_000
@@ -112,7 +116,15 @@ async def measured(index: Index, log: Log, limit: int) -> Quota:
 
 
 async def follow(
-    *, index: Index, fleet: Fleet, feed: Feed, history: History, log: Log, quota: Quota, metrics: Metrics
+    *,
+    index: Index,
+    fleet: Fleet,
+    feed: Feed,
+    history: History,
+    log: Log,
+    quota: Quota,
+    metrics: Metrics,
+    fairness: Fairness,
 ) -> None:
     """Index the log as it grows, at a pace that leaves the event loop to those who push and read."""
     kept_at = fleet.position
@@ -136,10 +148,12 @@ async def follow(
             kept = None
             if fleet.position - kept_at >= _KEEP_FLEET_EVENTS:
                 kept, kept_at = msgspec.msgpack.encode(fleet), fleet.position
+            started = time.perf_counter()
             await _write(index, rows, kept)
+            took = time.perf_counter() - started
             metrics.indexed(position)
             rows, events = IndexRows(), 0
-            await asyncio.sleep(_PAUSE)
+            await asyncio.sleep(took * (1 / _SHARE_OF_DISK - 1) if fairness.is_needed else _PAUSE)
         elif not blocks:
             await feed.wait(None, _IDLE)
 
