@@ -71,6 +71,10 @@ BODY_LIMIT: Final = 10.0
 # Requests under way from one address that is not this machine, connections of sleds and streams included: a
 # team behind one router has fifty sleds, not thousands.
 REQUESTS_PER_ADDRESS: Final = 1_000
+# What begins a connection of a sled, from one address that is not this machine: so many at once, and so many
+# a second from then on. A sled asks for a token and then connects: two each time.
+HANDSHAKES_AT_ONCE: Final = 10_000
+HANDSHAKES_A_SECOND: Final = 100
 # Streams at once: beyond what the slowest thousand may hold of memory each, and still bounded.
 READERS_MAX: Final = 5_000
 # What revoking ends is ended within so long.

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 import aiohttp
 import pytest
-from tests.gateway.conftest import Eventually, Http
+from tests.gateway.conftest import Eventually, Http, StartGateway
 from tests.support.relay_client import blocked, connect, new_epoch, new_key
 
 from huskies import idle, limits
@@ -95,6 +95,35 @@ async def test_an_address_has_only_so_many_requests_under_way(
         return (await http(f"{gateway.url}/gateway/projects", headers=headers)).status == 200
 
     await eventually(is_let_in)
+
+
+async def test_sleds_connect_only_so_often_from_one_address(
+    start_gateway: StartGateway, http: Http, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "HANDSHAKES_AT_ONCE", 3)
+    monkeypatch.setattr(limits, "HANDSHAKES_A_SECOND", 0.01)
+    gateway = await start_gateway()
+    async with await connect(gateway.url, "shop", new_key(), new_epoch()):
+        pass
+    monkeypatch.setattr(gate, "is_loopback", lambda _: False)
+    statuses = [(await http(f"{gateway.url}/gateway/tokens", method="POST")).status for _ in range(5)]
+    assert statuses == [200, 200, 200, 429, 429]
+    # Who reads is not kept from it.
+    assert (await http(f"{gateway.url}/healthz")).status == 200
+    assert 'huskies_refused_total{kind="access"} 2.0' in (await http(f"{gateway.url}/metrics")).body
+
+
+async def test_a_project_has_only_so_many_sleds(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "CONNECTIONS_PER_PROJECT", 2)
+    async with (
+        await connect(gateway.url, "shop", new_key(), new_epoch()),
+        await connect(gateway.url, "shop", new_key(), new_epoch()),
+    ):
+        with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
+            await connect(gateway.url, "shop", new_key(), new_epoch())
+        assert refused.value.status == 429
+        async with await connect(gateway.url, "blog", new_key(), new_epoch()):
+            pass
 
 
 async def test_this_machine_may_have_more(

@@ -100,7 +100,7 @@ _ERRORS: Final = {
     "403": "The token does not let you, or the request comes from a page of another origin.",
     "409": "The cursor is of another log, or of this one before it was restored: start from `after=0`.",
     "422": "A parameter is not what it should be.",
-    "429": "Too many failed attempts came from this address, or the sleds of this project connect too often.",
+    "429": "Too much came from this address, or the sleds of this project connect too often or are too many.",
     "426": "The endpoint is a WebSocket.",
     "507": "The project is over its quota.",
     "503": "The gateway cannot take this now.",

@@ -22,6 +22,7 @@ from huskies.gateway.access.guard import ANYONE, Caller, Guard
 from huskies.gateway.access.proxies import Origin
 from huskies.gateway.admission import RefusedError
 from huskies.gateway.metrics import Metrics
+from huskies.gateway.pace import Pace
 from huskies.gateway.policy import Reach
 from huskies.httpd import Handler, bearer, error_response, is_foreign, is_loopback
 from huskies.protocol import wire
@@ -62,6 +63,8 @@ _NEEDS: Final = {
     LOGIN_PATH: Need.NOTHING,
     LOGOUT_PATH: Need.NOTHING,
 }
+# What begins a connection of a sled or a gateway, or registers one.
+_HANDSHAKES: Final = frozenset((wire.TOKENS_PATH, wire.PUSH_PATH, PEERS_PATH, ENROL_PATH))
 _PUBLIC: Final = "/static/"
 _UNAUTHORIZED: Final = 401
 _TOO_MANY: Final = 429
@@ -104,6 +107,7 @@ class Gate:
         self.now_ms = now_ms
         self._under_way: Counter[str] = Counter()
         self._failures = Attempts(most=limits.FAILED_LOGINS_MAX, seconds=limits.FAILED_LOGINS_WITHIN)
+        self._handshakes = Pace(at_once=limits.HANDSHAKES_AT_ONCE, a_second=limits.HANDSHAKES_A_SECOND)
         self._refusals = Attempts(most=limits.REFUSALS_SAID, seconds=limits.FAILED_LOGINS_WITHIN)
 
     @web.middleware
@@ -113,7 +117,7 @@ class Gate:
         asked = request[_ASKED] = _Asked(self._origin(request))
         address = asked.origin.address
         try:
-            self._check_room(asked.origin)
+            self._check_room(request, asked.origin)
             self._check_origin(request)
             asked.caller = self._admit(request)
         except RefusedError as error:
@@ -180,12 +184,19 @@ class Gate:
         self._failures.failed(address, now)
         return RefusedError(_UNAUTHORIZED, "the token is unknown, revoked or has expired")
 
-    def _check_room(self, origin: Origin) -> None:
-        is_here = origin.direct and is_loopback(origin.address)
-        if self._under_way[origin.address] >= limits.REQUESTS_PER_ADDRESS and not is_here:
+    def _check_room(self, request: web.Request, origin: Origin) -> None:
+        address = origin.address
+        if origin.direct and is_loopback(address):
+            return
+        if self._under_way[address] >= limits.REQUESTS_PER_ADDRESS:
             raise RefusedError(
                 _TOO_MANY, "too many requests from this address are under way: try again later"
             )
+        if request.path not in _HANDSHAKES:
+            return
+        wait = self._handshakes.wait(address, asyncio.get_running_loop().time())
+        if wait:
+            raise RefusedError(_TOO_MANY, f"sleds connect too often from this address: try again in {wait} s")
 
     # --- who ---------------------------------------------------------------------------------------
 
