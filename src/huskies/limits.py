@@ -122,6 +122,8 @@ PENDING_BYTES_MAX: Final = 64 << 20
 # --- gateways among each other ---------------------------------------------------------------------
 # A frame ends once it holds so much; one block of the largest events may be several times that.
 PEER_FRAME_BYTES: Final = 512 << 10
+# Where a frame was not acknowledged in time, until everything is: a single block on most days.
+PEER_FRAME_BYTES_SLOW: Final = 8 << 10
 PEER_FRAME_BYTES_MAX: Final = 32 << 20
 # Sent and not acknowledged: enough that a fast peer never waits for us, and bounded where it does not read.
 PEER_IN_FLIGHT_BYTES: Final = 16 << 20

@@ -19,6 +19,7 @@ from tests.support.relay_client import blocked, connect, connect_v1, new_key, sl
 
 from huskies import limits
 from huskies.events import codec
+from huskies.gateway.peers import link
 from huskies.gateway.server import Gateway
 from huskies.gateway.store.appends import Append
 from huskies.gateway.store.blocks import extend_digest
@@ -455,6 +456,36 @@ async def test_a_gateway_that_says_it_holds_more_than_there_is_keeps_no_one_from
             await sled.send_events(1, blocked("4"))
             await sled.acked(1)
     assert heads(other)[SLED, EPOCH][0] == 3
+
+
+async def test_what_was_not_acknowledged_in_time_comes_in_smaller_frames_until_all_is(
+    start_gateway: StartGateway, monkeypatch: pytest.MonkeyPatch, eventually: Eventually
+) -> None:
+    monkeypatch.setattr(link, "_TICK", 0.02)
+    key = new_key()
+    gateway = await start_gateway()
+    for sled_id in ("aa" * 32, "bb" * 32, "cc" * 32):
+        await push(gateway, *("x" * 4_000 for _ in range(9)), sled_id=sled_id)
+
+    async def frames(*, until: int, acknowledge: bool) -> list[int]:
+        """How many events each frame has that this gateway is sent."""
+        sizes: list[int] = []
+        async with peer_client(gateway.url, key) as client:
+            await client.hold()
+            while sum(sizes) < until:
+                sizes.append(len((await client.receive("runs"))["events"]))
+                if acknowledge:
+                    await client.send("ack", frame=len(sizes))
+            if not acknowledge:
+                monkeypatch.setattr(limits, "ACK_LIMIT", 0.05)
+                assert (await client.socket.receive(10)).type is aiohttp.WSMsgType.CLOSE
+                monkeypatch.setattr(limits, "ACK_LIMIT", 30.0)
+        await eventually(lambda: bool(gateway.peers.slow) is not acknowledge)
+        return sizes
+
+    assert await frames(until=27, acknowledge=False) == [27]
+    assert await frames(until=27, acknowledge=True) == [9, 9, 9]
+    assert await frames(until=27, acknowledge=True) == [27]
 
 
 async def test_what_two_gateways_agree_on_is_not_sent_again(start_gateway: StartGateway) -> None:

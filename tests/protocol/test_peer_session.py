@@ -226,6 +226,7 @@ def test_one_that_acknowledges_nothing_is_noticed() -> None:
     [end] = made.tick(10 + limits.ACK_LIMIT + 1)
     assert isinstance(end, End)
     assert end.reason == "the other gateway acknowledges nothing"
+    assert made.was_too_much
 
 
 @given(st.lists(st.binary(max_size=60), max_size=5), st.sampled_from([session, greeted, opened]))

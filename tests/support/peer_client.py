@@ -53,12 +53,12 @@ class PeerClient:
 
 
 @contextlib.asynccontextmanager
-async def peer_client(url: str) -> AsyncIterator[PeerClient]:
-    """A gateway that connects to the one at `url`."""
+async def peer_client(url: str, key: Ed25519PrivateKey | None = None) -> AsyncIterator[PeerClient]:
+    """A gateway that connects to the one at `url`, with this key or a new one."""
     async with (
         aiohttp.ClientSession() as session,
         session.ws_connect(f"{url}/gateway/peers", protocols=[SUBPROTOCOL]) as socket,
     ):
         client = PeerClient(socket)
-        await client.greet(Ed25519PrivateKey.generate())
+        await client.greet(key or Ed25519PrivateKey.generate())
         yield client

@@ -151,6 +151,8 @@ class PeerSession:
         self.sent_frame = 0
         self.unacked_bytes = 0
         self.peer_id = ""
+        # What was sent was not acknowledged in time: perhaps the network takes no more.
+        self.was_too_much = False
 
     def start(self) -> list[PeerEffect]:
         """The connection stands."""
@@ -192,6 +194,7 @@ class PeerSession:
         if now - self._heard_at > limits.SILENCE_LIMIT:
             return self._end("the other gateway has gone silent")
         if self._unacked and now - self._progress_at > limits.ACK_LIMIT:
+            self.was_too_much = True
             return self._end("the other gateway acknowledges nothing")
         if now - self._pinged_at >= limits.PING_INTERVAL:
             self._pinged_at = now

@@ -141,6 +141,8 @@ class PeerLink:
             )
         finally:
             self.open = False
+            if self.core.was_too_much:
+                self._peers.slow.add(self.peer_id)
             self._questions.give_up()
             for task in self._answering:
                 task.cancel()
@@ -248,6 +250,8 @@ class PeerLink:
             self.end(*problem)
             return
         self._peers.holders.connected(self.peer_id)
+        if self.peer_id in self._peers.slow:
+            self._out.frame_bytes = limits.PEER_FRAME_BYTES_SLOW
         news = self._peers.log.sequences.news
         standing = await self._peers.log.standing()
         self._note_said([each.stream for each in standing], news)
@@ -281,6 +285,9 @@ class PeerLink:
         _log.info("connected to a gateway", extra={"peer": self.peer_id})
 
     def _acknowledged(self, frame: int) -> None:
+        if not self.unsent and not self.core.unacked_bytes:
+            # It got through: the next connection may try more again.
+            self._peers.slow.discard(self.peer_id)
         held = self._sent.acknowledged(frame)
         # What is of a history that lost is acknowledged, and not held.
         held = {origin: seq for origin, seq in held.items() if not self._incoming.is_settling(origin)}

@@ -40,6 +40,8 @@ class Outgoing:
         self._theirs: dict[Origin, Theirs] = {}
         self._numbers: dict[Origin, int] = {}
         self._origins: list[Origin] = []
+        # A frame ends once it has so many bytes of events.
+        self.frame_bytes = limits.PEER_FRAME_BYTES
 
     def announcement(self, stream: Stream, last_seq: int = 0, digest: int = 0) -> wire.Sequence:
         """Names a sequence, and how much of it is committed here where that is to be said."""
@@ -85,7 +87,7 @@ class Outgoing:
 
     def frames(self, blocks: Sequence[Block], streams: Sequence[Stream | None]) -> Iterator[Outgo]:
         """What to send of these blocks, in the log's order; notes it as held by the other gateway."""
-        bundle = _Bundle()
+        bundle = _Bundle(self.frame_bytes)
         for block in blocks:
             start = 0
             for run in block.runs:
@@ -169,7 +171,8 @@ def _base(stream: Stream) -> Theirs:
 class _Bundle:
     """Runs that go into one frame."""
 
-    def __init__(self) -> None:
+    def __init__(self, frame_bytes: int) -> None:
+        self._frame_bytes = frame_bytes
         self._runs: list[wire.SentRun] = []
         self._parts: list[bytes] = []
         self._events = 0
@@ -177,7 +180,7 @@ class _Bundle:
 
     @property
     def is_full(self) -> bool:
-        return self._events >= limits.BATCH_EVENTS_MAX or self._bytes >= limits.PEER_FRAME_BYTES
+        return self._events >= limits.BATCH_EVENTS_MAX or self._bytes >= self._frame_bytes
 
     def add(self, run: wire.SentRun, part: bytes) -> None:
         self._runs.append(run)

@@ -106,6 +106,8 @@ class Peers:
         self._now_ms = now_ms
         self._dialed = [Dialed(url) for url in urls]
         self.waits = Waits()
+        # The ids of those that did not acknowledge in time what they were sent.
+        self.slow: set[str] = set()
         self._stopping = False
 
     def start(self, spawn: Callable[[Coroutine[Any, Any, None]], None]) -> None:
