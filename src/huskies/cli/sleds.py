@@ -39,8 +39,12 @@ def list_sleds(as_json: bool, data_dir: Path) -> None:
 
             click.echo(printable_json(msgspec.json.encode(sled)))
         else:
-            ago = duration(now_ms() - sled.enrolled_ms)
-            click.echo(f"{sled.project}  {sled.sled_id[:16]}  {sled.state}  enrolled {ago} ago")
+            now = now_ms()
+            used = "never used"
+            if sled.last_used_ms is not None:
+                used = f"used {duration(now - sled.last_used_ms)} ago"
+            enrolled = f"enrolled {duration(now - sled.enrolled_ms)} ago"
+            click.echo(f"{sled.project}  {sled.sled_id[:16]}  {sled.state}  {enrolled}  {used}")
     if not found:
         click.echo("No sled is enrolled; invite one with `huskies token invite PROJECT`.", err=True)
 

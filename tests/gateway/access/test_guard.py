@@ -148,6 +148,21 @@ def test_a_project_with_a_token_takes_nobody_without_until_it_is_revoked(
     assert lets_in(own)
 
 
+def test_when_a_sled_was_let_in_last_is_kept(file: AccessFile, own: Guard, clock: Clock) -> None:
+    _, sled = sleds.enrol(file, request(invite(file)), now_ms=1_000)
+    _, other = sleds.enrol(file, request(invite(file)), now_ms=1_000)
+    own.refresh()
+    clock.now_ms = 5_000
+    assert own.may_push("web-shop", sled.sled_id)
+    assert not own.may_push("blog", sled.sled_id)
+    assert not own.may_push("web-shop", other.sled_id)
+    assert own.has_news
+    own.write()
+    used = {one.sled_id: one.last_used_ms for one in sleds.all_sleds(file)}
+    assert used == {sled.sled_id: 5_000, other.sled_id: None}
+    assert not own.has_news
+
+
 def test_use_and_audit_are_written_together_and_floods_are_counted(
     file: AccessFile, own: Guard, monkeypatch: pytest.MonkeyPatch, clock: Clock
 ) -> None:

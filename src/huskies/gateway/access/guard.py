@@ -68,7 +68,9 @@ class Guard:
         self._invites = 0
         # Of sleds that run in this process (`huskies up`): the secret's hash, and the project.
         self._own: dict[bytes, str] = {}
+        # Tokens and sleds that were used since that was last written.
         self._used: set[str] = set()
+        self._used_sleds: set[str] = set()
         self._unwritten: list[Entry] = []
         self._untold = 0
         # When the file could first not be read, by the wall clock; None: it can.
@@ -209,7 +211,10 @@ class Guard:
 
     def may_push(self, project: str, sled_id: str) -> bool:
         """Whether this sled was enrolled for the project and not revoked."""
-        return self._sleds.get(sled_id) == project
+        if self._sleds.get(sled_id) != project:
+            return False
+        self._used_sleds.add(sled_id)
+        return True
 
     # --- what happened -----------------------------------------------------------------------------
 
@@ -223,7 +228,7 @@ class Guard:
     @property
     def has_news(self) -> bool:
         """Whether there is anything to `write`."""
-        return bool(self._used or self._unwritten or self._untold)
+        return bool(self._used or self._used_sleds or self._unwritten or self._untold)
 
     def write(self) -> None:
         """Write what happened since the last call, or say why not; for a thread of its own."""
@@ -232,19 +237,22 @@ class Guard:
 
     def _write_all(self) -> None:
         used, self._used = self._used, set()
+        used_sleds, self._used_sleds = self._used_sleds, set()
         unwritten, self._unwritten = self._unwritten, []
         untold, self._untold = self._untold, 0
         if untold:
             flood = Entry(at_ms=self._now_ms(), who="", action="refused", outcome="a flood", count=untold)
             unwritten.append(flood)
         try:
-            self._write(used, unwritten)
+            self._write(used, used_sleds, unwritten)
         except Exception as error:  # noqa: BLE001 - whatever it is, the gateway goes on
             # What is said here is in the log, too.
             _log.error("%d entries of the audit are lost: %s", len(unwritten), error)
 
-    def _write(self, used: Iterable[str], unwritten: list[Entry]) -> None:
+    def _write(self, used: Iterable[str], used_sleds: Iterable[str], unwritten: list[Entry]) -> None:
         if used:
             tokens.note_used(self._writer, used, self._now_ms())
+        if used_sleds:
+            sleds.note_used(self._writer, used_sleds, self._now_ms())
         if unwritten:
             audit.note(self._writer, *unwritten)

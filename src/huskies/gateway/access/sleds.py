@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import sqlite3
+from collections.abc import Iterable
 from typing import Final
 
 import msgspec
@@ -114,6 +115,13 @@ def _add(db: sqlite3.Connection, found: Invite, sled_id: str, now_ms: int) -> En
         invite=found.id,
         last_used_ms=None,
     )
+
+
+def note_used(file: AccessFile, sled_ids: Iterable[str], now_ms: int) -> None:
+    """These were let in, or may go on, just now."""
+    with file.transaction(changes_rights=False) as db:
+        values = [(now_ms, sled_id) for sled_id in sled_ids]
+        db.executemany("UPDATE sleds SET last_used_ms = ? WHERE sled_id = ?", values)
 
 
 def approve(file: AccessFile, key: str) -> EnrolledSled:
