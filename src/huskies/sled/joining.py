@@ -18,7 +18,7 @@ from huskies.sled.layout import Layout, ensure_state
 from huskies.sled.opening import open_store
 from huskies.sled.outbox import draw_epoch
 from huskies.sled.pins import pin
-from huskies.sled.relay_connect import http_base, read_bounded
+from huskies.sled.relay_connect import http_base, read_bounded, what_happened
 from huskies.sled.state import lock_state
 from huskies.sockets import clean
 from huskies.tls import Trust
@@ -88,15 +88,8 @@ async def _ask(base: str, wanted: Enrolment, tls: Trust) -> Enrolled:
         ):
             body = await read_bounded(response)
             status = response.status
-    except TimeoutError:
-        raise HuskiesError(f"{problem} did not answer within {limits.GREETING_LIMIT:.0f} s") from None
-    except aiohttp.ClientConnectorCertificateError as error:
-        untrusted = clean(str(error.certificate_error))
-        raise HuskiesError(f"the certificate of {problem} is not trusted: {untrusted}") from None
-    except aiohttp.ClientConnectorError as error:
-        raise HuskiesError(f"{problem} cannot be reached: {clean(str(error.os_error))}") from None
-    except (aiohttp.ClientError, OSError, ValueError) as error:
-        raise HuskiesError(f"{problem} answers what cannot be used ({type(error).__name__})") from None
+    except (TimeoutError, aiohttp.ClientError, OSError, ValueError) as error:
+        raise HuskiesError(f"{problem} {what_happened(error)}") from None
     try:
         if status == _OK:
             return _enrolled.decode(body)

@@ -71,16 +71,8 @@ class Connector:
             async with asyncio.timeout(limits.GREETING_LIMIT):
                 token = await self._ask_token()
                 return await self._upgrade(project, token)
-        except TimeoutError:
-            raise AttemptError(f"the gateway did not answer within {limits.GREETING_LIMIT:.0f} s") from None
-        except aiohttp.ClientConnectorCertificateError as error:
-            untrusted = clean(str(error.certificate_error))
-            raise AttemptError(f"the gateway's certificate is not trusted: {untrusted}") from None
-        except aiohttp.ClientConnectorError as error:
-            raise AttemptError(f"the gateway cannot be reached: {clean(str(error.os_error))}") from None
-        except (aiohttp.ClientError, OSError, ValueError) as error:
-            # Not its text: that may contain the URL, and with it the token.
-            raise AttemptError(f"the gateway's answer cannot be used ({type(error).__name__})") from None
+        except (TimeoutError, aiohttp.ClientError, OSError, ValueError) as error:
+            raise AttemptError(f"the gateway {what_happened(error)}") from None
 
     async def is_ready(self) -> bool:
         """Whether the gateway says that sleds may push; shows it no token."""
@@ -164,6 +156,20 @@ async def _refuse_redirects(
         response.close()
         raise AttemptError(f"the gateway redirects elsewhere (HTTP {response.status})")
     return response
+
+
+def what_happened(error: Exception) -> str:
+    """Why a request within `GREETING_LIMIT` failed, to stand behind "the gateway"; holds no secret."""
+    match error:
+        case TimeoutError():
+            return f"did not answer within {limits.GREETING_LIMIT:.0f} s"
+        case aiohttp.ClientConnectorCertificateError():
+            return f"shows a certificate that is not trusted: {clean(str(error.certificate_error))}"
+        case aiohttp.ClientConnectorError():
+            return f"cannot be reached: {clean(str(error.os_error))}"
+        case _:
+            # Not its text: that may contain the URL, and with it the token.
+            return f"answers what cannot be used ({type(error).__name__})"
 
 
 async def read_bounded(response: aiohttp.ClientResponse) -> bytes:
