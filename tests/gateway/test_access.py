@@ -6,7 +6,7 @@ import asyncio
 import json
 import logging
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
@@ -15,7 +15,16 @@ import aiohttp
 import pytest
 from multidict import CIMultiDict
 from tests.gateway.conftest import Eventually, Http, StartGateway, stop
-from tests.support.relay_client import ClosedError, blocked, connect, connect_v1, new_epoch, new_key, push
+from tests.support.relay_client import (
+    ClosedError,
+    PushSocket,
+    blocked,
+    connect,
+    connect_v1,
+    new_epoch,
+    new_key,
+    push,
+)
 
 from huskies import limits
 from huskies.errors import ConfigError
@@ -403,6 +412,26 @@ async def test_a_user_whom_a_trusted_proxy_names_reads_what_the_file_says(
     assert (await http(f"{gateway.url}/metrics", headers=named)).status == 403
 
 
+async def test_whom_a_proxy_names_reads_no_longer_than_the_file_says_so(
+    start_gateway: StartGateway, access: Operator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "ACCESS_POLL", 0.02)
+    gateway = await start_gateway(projects=PROXIED)
+    access.make("closed", "read")
+    headers = {"Accept": "text/event-stream", "X-Forwarded-User": "ann@example.com"}
+    async with (
+        aiohttp.ClientSession() as session,
+        session.get(f"{gateway.url}/gateway/events", headers=headers) as stream,
+        asyncio.timeout(10),
+    ):
+        assert stream.status == 200
+        less = PROXIED.replace("read:shop", "read:blog")
+        (tmp_path / "gw" / "projects.toml").write_text(less)
+        # It is cut off.
+        with suppress(aiohttp.ClientPayloadError):
+            await stream.content.read()
+
+
 async def test_behind_tls_of_a_proxy_the_cookie_is_for_tls_alone(
     start_gateway: StartGateway, access: Operator
 ) -> None:
@@ -559,6 +588,18 @@ async def test_an_enrolment_that_is_none_is_refused_in_words(gateway: Gateway, b
         answer = await session.post(f"{gateway.url}/gateway/sleds", data=body)
         assert answer.status in (413, 422)
         assert "error" in await answer.json()
+
+
+async def test_who_only_greets_is_not_shown_as_the_project_s_sled(gateway: Gateway, access: Operator) -> None:
+    access.enrol("shop", "ab" * 32)
+    async with await PushSocket.open(gateway.url, "shop") as stranger:
+        assert (await stranger.next_frame())["type"] == "challenge"
+        assert gateway.sessions.projects() == set()
+        assert not gateway.sessions.present()
+        assert (gateway.sessions.state("shop").connected, gateway.sessions.state("shop").last_seen_ms) == (
+            False,
+            None,
+        )
 
 
 async def test_who_guesses_invitations_is_told_nothing(gateway: Gateway) -> None:

@@ -327,7 +327,7 @@ class Gateway:
             # What expires by itself is looked at less often: ten thousand sleds take a while.
             if said != before or turn % _EXPIRY_TURNS == 0:
                 self.sessions.end_revoked()
-                self.readers.end_revoked(self.guard)
+                self.readers.end_revoked(self.gate.holds)
                 self.peers.end_revoked(self.guard.is_valid)
             if self.guard.has_news:
                 async with self._access_lock:

@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import logging
 import secrets
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Final
 
@@ -273,7 +273,7 @@ class Sessions:
 
     def state(self, project: str) -> ProjectState:
         """How the project's sleds stand right now."""
-        connections = self._by_project.get(project, set())
+        connections = _let_in(self._by_project.get(project, set()))
         known = self._fleet.projects.get(project)
         last_seen_ms = self.now_ms() if connections else known.last_seen_ms if known is not None else None
         return ProjectState(
@@ -289,12 +289,14 @@ class Sessions:
     def present(self) -> list[Present]:
         """The projects that a sled is connected for, and what is outstanding of each."""
         return [
-            Present(project, _outstanding(connections)) for project, connections in self._by_project.items()
+            Present(project, _outstanding(connections))
+            for project, found in self._by_project.items()
+            if (connections := _let_in(found))
         ]
 
     def projects(self) -> set[str]:
         """The projects that a sled is connected for."""
-        return set(self._by_project)
+        return {project for project, connections in self._by_project.items() if _let_in(connections)}
 
     async def tick(self) -> None:
         """Let every session notice that time passed; call it once a second."""
@@ -355,7 +357,8 @@ class Sessions:
             self._empty.set()
         if isinstance(connection, V2Connection) and self._by_sled.get(connection.sled_id) is connection:
             del self._by_sled[connection.sled_id]
-        self._fleet.seen(connection.project, self.now_ms())
+        if _let_in([connection]):
+            self._fleet.seen(connection.project, self.now_ms())
         self.metrics.connections(connection.version, -1)
         _log.info("a sled disconnected", extra={"project": connection.project})
 
@@ -372,7 +375,12 @@ class Sessions:
         return hashlib.sha256(f"huskies v1\n{self._gateway_id}\n{project}".encode()).hexdigest()
 
 
-def _outstanding(connections: set[V1Connection | V2Connection]) -> int | None:
+def _let_in(connections: Iterable[V1Connection | V2Connection]) -> list[V1Connection | V2Connection]:
+    """Those that are more than a greeting, which may be anyone's."""
+    return [one for one in connections if isinstance(one, V1Connection) or one.stream is not None]
+
+
+def _outstanding(connections: Sequence[V1Connection | V2Connection]) -> int | None:
     total = 0
     for connection in connections:
         if not isinstance(connection, V2Connection) or connection.stream is None:

@@ -248,7 +248,14 @@ class Gate:
         named = request.headers.getall(reach.user_header, [])
         # Of two one is the client's own.
         user = _said(named[0].strip()) if len(named) == 1 else ""
-        return Caller(f"{user} (proxy)", reach.user_scopes) if user else None
+        return Caller(f"{user} (proxy)", reach.user_scopes, by_proxy=True) if user else None
+
+    def holds(self, caller: Caller) -> bool:
+        """Whether what the caller may do holds still; whom a proxy named is otherwise the proxy's to end."""
+        if not caller.by_proxy:
+            return self.guard.holds(caller)
+        reach = self._reach()
+        return reach.user_header is not None and reach.user_scopes == caller.scopes
 
     # --- from where --------------------------------------------------------------------------------
 

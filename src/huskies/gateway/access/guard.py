@@ -32,13 +32,14 @@ class Caller(msgspec.Struct, frozen=True):
     """Who asks, and what that one may do.
 
     `who` stands in the audit; it is no secret. `token` is the id of the token that says so, and `login` the
-    hash of the session, if there is one.
+    hash of the session, if there is one. `by_proxy`: a trusted proxy named who it is.
     """
 
     who: str
     scopes: Scopes
     token: str | None = None
     login: bytes | None = None
+    by_proxy: bool = False
 
 
 # On a machine where only its own users can reach the gateway, and nobody asked for tokens.
@@ -175,7 +176,6 @@ class Guard:
             login = self._logins.get(caller.login)
             if login is None or login.expires_ms <= self._now_ms():
                 return False
-        # Whom a proxy named is the proxy's to end.
         return caller.token is None or self.is_valid(caller.token)
 
     def is_valid(self, token_id: str) -> bool:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from huskies.gateway.access.guard import Caller, Guard
+from huskies.gateway.access.guard import Caller
 
 
 class LiveReaders:
@@ -30,9 +30,9 @@ class LiveReaders:
         finally:
             self._readers.pop(task, None)
 
-    def end_revoked(self, guard: Guard) -> int:
-        """End those whose callers may not read any more; how many that were."""
-        ended = [task for task, caller in self._readers.items() if not guard.holds(caller)]
+    def end_revoked(self, holds: Callable[[Caller], bool]) -> int:
+        """End those of whose callers what they might do holds no more; how many that were."""
+        ended = [task for task, caller in self._readers.items() if not holds(caller)]
         for task in ended:
             del self._readers[task]
             task.cancel()
