@@ -30,8 +30,8 @@ $(BENCH_STAMP): requirements-bench.lock $(STAMP)
 	$(BIN)/pip install --quiet --require-hashes -r requirements-bench.lock
 	touch $@
 
-needs:  ## Install the proxies that some tests start, where they are missing (Debian's apt, as root).
-	@missing=; for program in nginx caddy; do \
+needs:  ## Install the proxies and the browser that some tests start, where they are missing (Debian's apt, as root).
+	@missing=; for program in nginx caddy chromium; do \
 		PATH="$$PATH:/usr/sbin:/usr/local/sbin" command -v $$program >/dev/null || missing="$$missing $$program"; done; \
 	if [ -z "$$missing" ]; then exit 0; fi; \
 	if ! command -v apt-get >/dev/null || [ "$$(id -u)" != 0 ]; then \

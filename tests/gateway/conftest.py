@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -34,19 +35,19 @@ class Eventually(Protocol):
     async def __call__(self, holds: Callable[[], Awaitable[object] | object]) -> None: ...
 
 
+async def until(holds: Callable[[], Awaitable[object] | object]) -> None:
+    """Wait until a condition holds, or fail after `PATIENCE`."""
+    async with asyncio.timeout(PATIENCE):
+        while True:
+            held = holds()
+            if await held if isinstance(held, Awaitable) else held:
+                return
+            await asyncio.sleep(0.005)
+
+
 @pytest.fixture
 def eventually() -> Eventually:
-    """Waits until a condition holds, or fails after `PATIENCE`."""
-
-    async def wait(holds: Callable[[], Awaitable[object] | object]) -> None:
-        async with asyncio.timeout(PATIENCE):
-            while True:
-                held = holds()
-                if await held if isinstance(held, Awaitable) else held:
-                    return
-                await asyncio.sleep(0.005)
-
-    return wait
+    return until
 
 
 # --- the log alone -----------------------------------------------------------------------------------
@@ -163,8 +164,8 @@ class StartGateway(Protocol):
     ) -> Gateway: ...
 
 
-@pytest.fixture
-async def start_gateway(tmp_path: Path) -> AsyncIterator[StartGateway]:
+@asynccontextmanager
+async def starting(tmp_path: Path) -> AsyncIterator[StartGateway]:
     """Starts gateways on any free port; `projects` is written to projects.toml first."""
     started: list[Gateway] = []
 
@@ -198,10 +199,17 @@ async def start_gateway(tmp_path: Path) -> AsyncIterator[StartGateway]:
         started.append(gateway)
         return gateway
 
-    yield start_one
-    for gateway in started:
-        if gateway.url:
+    try:
+        yield start_one
+    finally:
+        for gateway in started:
             await stop(gateway)
+
+
+@pytest.fixture
+async def start_gateway(tmp_path: Path) -> AsyncIterator[StartGateway]:
+    async with starting(tmp_path) as start_one:
+        yield start_one
 
 
 async def stop(gateway: Gateway) -> None:

@@ -15,6 +15,7 @@ import aiohttp
 import pytest
 from multidict import CIMultiDict
 from tests.gateway.conftest import Eventually, Http, StartGateway, stop
+from tests.support.operator import Operator
 from tests.support.relay_client import (
     ClosedError,
     PushSocket,
@@ -28,7 +29,7 @@ from tests.support.relay_client import (
 
 from huskies import limits
 from huskies.errors import ConfigError
-from huskies.gateway.access import audit, tokens
+from huskies.gateway.access import audit
 from huskies.gateway.access.audit import Entry
 from huskies.gateway.access.file import AccessFile
 from huskies.gateway.server import Gateway
@@ -41,47 +42,6 @@ ANYONES = ("/healthz", "/readyz", "/openapi.json", "/login", "/static/style.css"
 @pytest.fixture
 def access(tmp_path: Path) -> Operator:
     return Operator(tmp_path / "gw")
-
-
-class Operator:
-    """Someone at the gateway's machine, who runs `huskies token`."""
-
-    def __init__(self, directory: Path) -> None:
-        self.directory = self._directory = directory
-
-    def make(self, name: str, *scopes: str, expires_ms: int | None = None) -> str:
-        file = AccessFile(self._directory)
-        _, secret = tokens.create(
-            file, name=name, scopes=scopes, created_by="ann", now_ms=0, expires_ms=expires_ms
-        )
-        file.close()
-        return secret
-
-    def revoke(self, name: str) -> None:
-        file = AccessFile(self._directory)
-        tokens.revoke(file, name, now_ms=1)
-        file.close()
-
-    def enrol(self, project: str, sled_id: str, state: str = "active") -> None:
-        file = AccessFile(self._directory)
-        with file.transaction() as db:
-            db.execute(
-                "INSERT INTO sleds VALUES (?, ?, ?, 0, 'i', NULL) ON CONFLICT DO UPDATE SET state = ?",
-                (sled_id, project, state, state),
-            )
-        file.close()
-
-    def entries(self) -> list[Entry]:
-        file = AccessFile(self._directory)
-        found = audit.newest(file, 1_000)
-        file.close()
-        return found
-
-    def last_used(self) -> dict[str, int | None]:
-        file = AccessFile(self._directory)
-        found = {token.name: token.last_used_ms for token in tokens.all_tokens(file)}
-        file.close()
-        return found
 
 
 def bearer(secret: str) -> dict[str, str]:

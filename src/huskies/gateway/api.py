@@ -53,7 +53,8 @@ _PAGE_HEADERS: Final = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
     "connect-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
+    # With `no-referrer` a browser says `Origin: null` of the page's own forms, which are refused then.
+    "Referrer-Policy": "same-origin",
     "Cache-Control": "no-cache",
 }
 

@@ -30,7 +30,8 @@ _HEADERS: Final[Mapping[str, str]] = {
     "Content-Security-Policy": "default-src 'none'; style-src 'self'; img-src 'self'; base-uri 'none'; "
     "form-action 'self'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
+    # With `no-referrer` a browser says `Origin: null` of the page's own forms, which are refused then.
+    "Referrer-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
 _PROBLEM: Final = "<!-- problem -->"
