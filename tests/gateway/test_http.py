@@ -108,6 +108,33 @@ async def test_a_foreign_page_is_refused(  # noqa: PLR0917 - a case
     assert (answer.status, list(answer.body)) == (403, ["error"])
 
 
+@pytest.mark.parametrize("site", ["cross-site", "same-site"])
+async def test_a_foreign_page_embeds_nothing_and_a_link_to_here_is_followed(
+    gateway: Gateway, http: Http, site: str
+) -> None:
+    """Where a browser says no `Origin`, it says that."""
+    for path in ("/", EVENTS, "/gateway/projects", "/metrics", "/healthz", "/static/app.js"):
+        for dest in ("empty", "script", "image", "iframe", "object", "embed"):
+            headers = {"Sec-Fetch-Site": site, "Sec-Fetch-Mode": "no-cors", "Sec-Fetch-Dest": dest}
+            assert (await http(gateway.url + path, headers=headers)).status == 403, (path, dest)
+        for headers in (
+            {"Sec-Fetch-Site": site, "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"},
+            {"Sec-Fetch-Site": "same-origin", "Sec-Fetch-Mode": "cors", "Sec-Fetch-Dest": "empty"},
+            {"Sec-Fetch-Site": "none", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"},
+        ):
+            assert (await http(gateway.url + path, headers=headers)).status == 200, (path, headers)
+
+
+@pytest.mark.parametrize("path", ["/", EVENTS, "/gateway/projects", "/metrics", "/healthz", "/nothing"])
+async def test_no_answer_is_taken_for_what_it_is_not_or_framed(
+    gateway: Gateway, http: Http, path: str
+) -> None:
+    headers = (await http(gateway.url + path)).headers
+    assert headers["X-Content-Type-Options"] == "nosniff"
+    assert headers["Cross-Origin-Resource-Policy"] == "same-origin"
+    assert "frame-ancestors 'none'" in headers["Content-Security-Policy"]
+
+
 async def test_a_foreign_page_cannot_open_a_push_connection(gateway: Gateway) -> None:
     async with aiohttp.ClientSession() as session:
         with pytest.raises(aiohttp.WSServerHandshakeError) as caught:

@@ -269,17 +269,30 @@ class Gate:
         )
 
     def _check_origin(self, request: web.Request) -> None:
-        """A browser's page of another origin changes nothing here, and opens no stream or WebSocket."""
-        opens = "Upgrade" in request.headers or request.path in (wire.EVENTS_PATH, wire.PUSH_PATH)
-        if request.method in ("GET", "HEAD") and not opens:
-            return
+        """A browser's page of another origin changes nothing, opens no stream or socket, embeds nothing."""
         origin, allowed = request.headers.get("Origin"), self._reach().origins
         if origin is None:
+            if _is_embedded(request):
+                raise RefusedError(403, "what is here is for no page of another origin to embed")
+            return
+        opens = "Upgrade" in request.headers or request.path in (wire.EVENTS_PATH, wire.PUSH_PATH)
+        if request.method in ("GET", "HEAD") and not opens:
             return
         seen = origin_of(request)
         foreign = is_foreign(request, seen.host, secure=seen.secure) if seen.proxied else is_foreign(request)
         if (origin not in allowed) if allowed else foreign:
             raise RefusedError(403, "requests from pages of another origin are refused")
+
+
+def _is_embedded(request: web.Request) -> bool:
+    """Whether a page of another origin asks without saying which, as `<script>` and `no-cors` do.
+
+    It cannot read what comes, but keeps a stream open, and its process holds what it was sent. That a person
+    follows a link is none of that. Over plain HTTP browsers say so to loopback alone (Fetch Metadata).
+    """
+    if request.headers.get("Sec-Fetch-Site") not in ("cross-site", "same-site"):
+        return False
+    return request.headers.get("Sec-Fetch-Dest") != "document"
 
 
 def _may_be_pointed_anywhere(host: str) -> bool:
