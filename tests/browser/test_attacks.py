@@ -256,7 +256,10 @@ async def test_a_page_whose_name_was_pointed_at_the_gateway_does_nothing(
         await log_in_unseen(page.context, gateway, access.make("ann", "read"))
     rebound = gateway.url.replace("127.0.0.1", "rebound.example")
     complaints.expect(of=rebound)
-    await page.goto(f"{rebound}/healthz")
+    # It was loaded while the name was still the attacker's own server's.
+    win = f"{rebound}/win"
+    await page.route(win, lambda route: route.fulfill(content_type="text/html", body="<p>Win a husky!"))
+    await page.goto(win)
     urls = [rebound + path for path in GUARDED if path != "/"]
     for accept in ("*/*", "text/event-stream"):
         got = await page.evaluate(READ, [urls, "cors", "include", accept])
