@@ -162,9 +162,11 @@ async def test_who_holds_a_sleds_token_is_no_other_sled(gateway: Gateway, access
                 await thief.greet(project, new_key(), epoch, 5, falsified=named)
                 frames, _ = await thief.until_closed()
             assert [frame["code"] for frame in frames] == ["unauthorized"]
+        # Even with the key: whether the sled is connected, which goes on, or not.
+        with pytest.raises(ClosedError, match="unauthorized"):
+            await connect(gateway.url, "shop", victim, epoch, sled_token=shop)
         await sled.send_events(1, blocked())
         await sled.acked(1)
-    # Even with the key.
     with pytest.raises(ClosedError, match="unauthorized"):
         await connect(gateway.url, "shop", victim, epoch, sled_token=shop)
     assert gateway.log.position == 1

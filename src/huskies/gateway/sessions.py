@@ -173,6 +173,11 @@ class Sessions:
             connection.apply_now(connection.core.unauthorized(reason))
             return
         older = self._by_sled.get(sled_id)
+        if older is not None and older.stream is not None and older.project != connection.project:
+            # Not the sled's own newer session: it ends nothing.
+            reason = f"this sled belongs to project {older.project}"
+            connection.apply_now(connection.core.unauthorized(reason))
+            return
         self._by_sled[sled_id] = connection
         connection.sled_id = sled_id
         if older is not None and older is not connection:
