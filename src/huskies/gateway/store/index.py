@@ -2,6 +2,7 @@
 
 It follows the log from its own position and can be deleted at any time: it is then made again. Whoever reads
 it also looks through what the log holds beyond that position, so an index that lags costs time, never truth.
+What pictures are drawn of (`stats_rows`) is counted in the same transactions, up to the same position.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
@@ -18,20 +20,24 @@ from typing import Final
 import msgspec
 
 from huskies.gateway.fleet import Fleet
+from huskies.gateway.stats import DAY_MS, Told
+from huskies.gateway.store import stats_rows
 from huskies.gateway.store.blocks import Block, Stream
 from huskies.storage.sqlite import open_reader, open_writer
 
 FILE_NAME: Final = "views.db"
-_VERSION: Final = 2
-_SCHEMA: Final = """
+_VERSION: Final = 3
+_SCHEMA: Final = f"""
 CREATE TABLE meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL);
 CREATE TABLE by_key (segment INTEGER NOT NULL, key INTEGER NOT NULL, position INTEGER NOT NULL,
                      PRIMARY KEY (segment, key, position)) WITHOUT ROWID;
 CREATE TABLE by_stream (stream_id INTEGER NOT NULL, first_seq INTEGER NOT NULL, last_seq INTEGER NOT NULL,
                         position INTEGER NOT NULL, size INTEGER NOT NULL,
                         PRIMARY KEY (stream_id, first_seq)) WITHOUT ROWID;
-CREATE TABLE fleet (id INTEGER PRIMARY KEY CHECK (id = 1), data BLOB NOT NULL)
+CREATE TABLE fleet (id INTEGER PRIMARY KEY CHECK (id = 1), data BLOB NOT NULL);
+{stats_rows.SCHEMA}
 """
+_MADE_AGAIN: Final = ("meta", "by_key", "by_stream", *stats_rows.TABLES)
 # Keys are spread evenly, so new rows go all over the tree they are in. A tree for each so many positions
 # stays small enough for the cache, and a query has one more place to look for each.
 _SEGMENT: Final = 1_000_000
@@ -42,18 +48,25 @@ _FORGET_ROWS: Final = 5_000
 
 
 class IndexRows(msgspec.Struct):
-    """What some blocks add to the index; `position` is how far the log is indexed with them."""
+    """What some blocks add to the index; `position` is how far the log is indexed with them.
+
+    `told` is for the counts: it is folded in the thread that writes. `passed`: where damaged blocks begin.
+    """
 
     position: int = 0
     chain: int = 0
     by_key: list[tuple[int, int, int]] = []
     by_stream: list[tuple[int, int, int, int, int]] = []
+    told: list[Told] = []
+    passed: list[int] = []
 
     def extend(self, rows: IndexRows) -> None:
         """Add what later blocks add."""
         self.position, self.chain = rows.position, rows.chain
         self.by_key += rows.by_key
         self.by_stream += rows.by_stream
+        self.told += rows.told
+        self.passed += rows.passed
 
 
 @lru_cache(maxsize=200_000)
@@ -70,6 +83,7 @@ def rows_of(blocks: Sequence[Block], streams: Sequence[Stream | None]) -> IndexR
     """What these blocks add to the index."""
     by_key: list[tuple[int, int, int]] = []
     by_stream: list[tuple[int, int, int, int, int]] = []
+    told: list[Told] = []
     for block in blocks:
         segment = block.position // _SEGMENT
         keys: set[int] = set()
@@ -82,10 +96,13 @@ def rows_of(blocks: Sequence[Block], streams: Sequence[Stream | None]) -> IndexR
             keys.add(story_key(project, None))
             keys.update([story_key(project, event.story_id) for event in events[start : start + run.count]])
             by_stream.append((run.stream_id, run.first_seq, run.last_seq, block.position, size))
+            shown = events[start : start + run.shown(stream)]
+            told.append(Told(project, run.stream_id, run.received_ms, shown))
             start += run.count
         by_key.extend((segment, key, block.position) for key in keys)
     last = blocks[-1]
-    return IndexRows(last.last_position, last.chain, by_key, by_stream)
+    passed = [block.position for block in blocks if block.damage is not None]
+    return IndexRows(last.last_position, last.chain, by_key, by_stream, told, passed)
 
 
 class Index:
@@ -96,17 +113,19 @@ class Index:
         # What a crash of the machine takes away is made again, so no commit waits for the disk.
         self._writer = open_writer(self.path, _SCHEMA, _VERSION, "NORMAL")
         self._upgrade()
+        stats_rows.prepare(self._writer)
         self._writer.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
         self._writer.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
         row = self._writer.execute("SELECT value FROM meta WHERE key = 'position'").fetchone()
         self.position = 0 if row is None else int(row[0])
+        self._tidied_day = -1
         # One transaction at a time, whichever thread it comes from.
         self._lock = threading.Lock()
 
     def _upgrade(self) -> None:
         """Of an older version only the fleet is kept: it knows of stories that the log may not any more."""
         if self._writer.execute("PRAGMA user_version").fetchone()[0] < _VERSION:
-            tables = "; ".join(f"DROP TABLE {table}" for table in ("meta", "by_key", "by_stream"))
+            tables = "; ".join(f"DROP TABLE IF EXISTS {table}" for table in _MADE_AGAIN)
             schema = _SCHEMA.replace("CREATE TABLE fleet", "CREATE TABLE IF NOT EXISTS fleet")
             self._writer.executescript(f"BEGIN; {tables}; {schema}; PRAGMA user_version = {_VERSION}; COMMIT")
 
@@ -115,20 +134,29 @@ class Index:
         row = self._writer.execute("SELECT value FROM meta WHERE key = 'chain'").fetchone()
         return 0 if row is None else int(row[0])
 
-    def write(self, rows: IndexRows, fleet: bytes | None = None) -> None:
-        """Add rows and note how far the log is indexed, in one transaction."""
+    def write(self, rows: IndexRows, fleet: bytes | None = None, now_ms: int = 0) -> float:
+        """Add rows and note how far the log is indexed, in one transaction; `now_ms` by the wall clock.
+
+        Answers how many seconds counting took.
+        """
         with self._transaction():
             self._insert(rows)
+            started = time.perf_counter()
+            stats_rows.take(self._writer, rows.told, rows.passed)
+            counting = time.perf_counter() - started
+            self._tidy(now_ms // DAY_MS)
             self._set("position", rows.position)
             self._set("chain", rows.chain)
             if fleet is not None:
                 self._insert_fleet(fleet)
         self.position = rows.position
+        return counting
 
-    def add(self, rows: IndexRows) -> None:
-        """Add rows of a block that lies behind how far the log is indexed: it was damaged then."""
+    def add(self, position: int, rows: IndexRows) -> None:
+        """Add rows of the block at `position`, behind how far the log is indexed: it was damaged then."""
         with self._transaction():
             self._insert(rows)
+            stats_rows.take_late(self._writer, position, rows.told)
 
     def forget(self, first_position: int, dropped: Mapping[int, int]) -> dict[int, int]:
         """Remove what the log retains no more, before `first_position`; `dropped` says it by stream, in seqs.
@@ -186,11 +214,16 @@ class Index:
         connection.executemany("INSERT OR IGNORE INTO by_key VALUES (?, ?, ?)", sorted(rows.by_key))
         connection.executemany("INSERT OR REPLACE INTO by_stream VALUES (?, ?, ?, ?, ?)", rows.by_stream)
 
+    def _tidy(self, day: int) -> None:
+        """Drop counts that are too old, once a day."""
+        if day != self._tidied_day:
+            stats_rows.forget(self._writer, day * DAY_MS)
+            self._tidied_day = day
+
     def clear(self) -> None:
         """Forget everything: it is made again from the log."""
-        self._writer.executescript(
-            "BEGIN; DELETE FROM by_key; DELETE FROM by_stream; DELETE FROM meta; COMMIT"
-        )
+        deleted = "; ".join(f"DELETE FROM {table}" for table in _MADE_AGAIN)  # noqa: S608 - constant
+        self._writer.executescript(f"BEGIN; {deleted}; COMMIT")
         self.position = 0
 
     def write_fleet(self, fleet: bytes) -> None:

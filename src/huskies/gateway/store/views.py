@@ -149,18 +149,21 @@ async def follow(
             if fleet.position - kept_at >= _KEEP_FLEET_EVENTS:
                 kept, kept_at = msgspec.msgpack.encode(fleet), fleet.position
             started = time.perf_counter()
-            await _write(index, rows, kept)
+            counting = await _write(index, rows, kept, log.now_ms())
             took = time.perf_counter() - started
             metrics.indexed(position)
             rows, events = IndexRows(), 0
-            await asyncio.sleep(took * (1 / _SHARE_OF_DISK - 1) if fairness.is_needed else _PAUSE)
+            # Counting is done in Python: the event loop waits for its thread as for itself.
+            busy = counting if log.pending_events else 0.0
+            pause = took * (1 / _SHARE_OF_DISK - 1) if fairness.is_needed else busy * (1 / _SHARE - 1)
+            await asyncio.sleep(max(pause, _PAUSE))
         elif not blocks:
             await feed.wait(None, _IDLE)
 
 
-async def _write(index: Index, rows: IndexRows, fleet: bytes | None) -> None:
+async def _write(index: Index, rows: IndexRows, fleet: bytes | None, now_ms: int) -> float:
     try:
-        await asyncio.to_thread(index.write, rows, fleet)
+        return await asyncio.to_thread(index.write, rows, fleet, now_ms)
     except sqlite3.Error as error:
         problem = f"{index.path}: the index cannot be written: {error}"
         if not isinstance(error, sqlite3.OperationalError):
@@ -182,7 +185,7 @@ def take_repaired(index: Index, fleet: Fleet, block: Block, log: Log) -> None:
     """Let the views know a block that was damaged when they passed it."""
     fleet.apply_late(block, log.streams)
     try:
-        index.add(rows_of([block], log.streams))
+        index.add(block.position, rows_of([block], log.streams))
     except sqlite3.Error as error:
         _log.warning("a repaired block could not be indexed: %s", error)
 
