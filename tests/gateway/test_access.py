@@ -34,7 +34,7 @@ from huskies.gateway.access.audit import Entry
 from huskies.gateway.access.file import AccessFile
 from huskies.gateway.server import Gateway
 
-READERS = ("/gateway/events", "/gateway/projects")
+READERS = ("/gateway/events", "/gateway/projects", "/gateway/stats")
 WHOLE = ("/gateway/digests", "/gateway/peers", "/metrics")
 ANYONES = ("/healthz", "/readyz", "/openapi.json", "/login", "/static/style.css")
 

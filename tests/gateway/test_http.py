@@ -452,8 +452,8 @@ async def test_the_openapi_document_names_every_endpoint(gateway: Gateway, http:
     assert document["openapi"].startswith("3.1.")
     assert set(document["paths"]) == {
         "/", "/gateway/events", "/gateway/events/push", "/gateway/projects", "/gateway/tokens", "/healthz",
-        "/gateway/digests", "/gateway/peers", "/gateway/sleds", "/login", "/logout", "/metrics",
-        "/openapi.json", "/readyz",
+        "/gateway/digests", "/gateway/peers", "/gateway/sleds", "/gateway/stats", "/login", "/logout",
+        "/metrics", "/openapi.json", "/readyz",
     }  # fmt: skip
     names = [operation["operationId"] for item in document["paths"].values() for operation in item.values()]
     assert len(names) == len(set(names))
@@ -483,6 +483,8 @@ async def test_every_answer_is_as_the_openapi_document_says(start_gateway: Start
         ("/gateway/events", "get", 409, {}, {"after": "00000000-1-00000000"}),
         ("/gateway/events", "get", 422, {}, {"limit": "0"}),
         ("/gateway/projects", "get", 200, {}, {}),
+        ("/gateway/stats", "get", 200, {}, {}),
+        ("/gateway/stats", "get", 400, {}, {"days": "0"}),
         ("/gateway/digests", "get", 200, {}, {}),
         ("/gateway/digests", "get", 422, {}, {"seq": "1"}),
         ("/gateway/sleds", "post", 422, {}, {}),

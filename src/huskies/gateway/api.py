@@ -16,11 +16,12 @@ from huskies.config import PROJECT_NAME_RULE
 from huskies.errors import CursorError
 from huskies.events.model import EVENT_TYPES
 from huskies.events.names import is_project_name
-from huskies.gateway import metrics
+from huskies.gateway import metrics, stats_view
 from huskies.gateway.access.gate import caller_of, origin_of
 from huskies.gateway.admission import Policy, RefusedError
 from huskies.gateway.openapi import document
 from huskies.gateway.sse import EventStream
+from huskies.gateway.stats_view import STATS_PATH
 from huskies.gateway.store import cursors
 from huskies.gateway.store.digests import DIGESTS_PATH, DigestsAnswer, all_digests, digest_at
 from huskies.gateway.store.history import Page, Place
@@ -72,6 +73,7 @@ class Api:
             web.get(wire.PUSH_PATH, self.push, allow_head=False),
             web.get(wire.EVENTS_PATH, self.events, allow_head=False),
             web.get(wire.PROJECTS_PATH, self.projects),
+            web.get(STATS_PATH, self.stats, allow_head=False),
             web.get(DIGESTS_PATH, self.digests, allow_head=False),
             web.get(PEERS_PATH, self.peers, allow_head=False),
             web.get("/healthz", self.healthz),
@@ -230,6 +232,17 @@ class Api:
         head = self._gateway.feed.head
         views = [view for view in self._gateway.project_views() if scopes.may_read(view.name)]
         return json_response({"projects": views, "cursor": str(head)})
+
+    async def stats(self, request: web.Request) -> web.Response:
+        """`GET /gateway/stats`."""
+        caller = caller_of(request)
+        try:
+            asked = stats_view.parse(request.query)
+        except ValueError as error:
+            return error_response(400, str(error))
+        if asked.project is not None and not caller.scopes.may_read(asked.project):
+            return error_response(403, f"{caller.who} may not read project {asked.project}")
+        return json_response(await self._gateway.statistics.answer(asked, caller.scopes))
 
     async def digests(self, request: web.Request) -> web.Response:
         """`GET /gateway/digests`: every sequence of the log, or one up to a seq."""

@@ -13,6 +13,7 @@ from huskies.events.model import EVENT_TYPES, RelayedEvent
 from huskies.gateway.access.gate import COOKIE
 from huskies.gateway.boards import ProjectView
 from huskies.gateway.peers.peers import PeerState
+from huskies.gateway.stats_view import DAYS_MAX, OFFSET_MAX, STATS_PATH, StatsAnswer
 from huskies.gateway.store.digests import DIGESTS_PATH, DigestsAnswer
 from huskies.protocol import wire
 from huskies.protocol.enrolment import ENROL_PATH, Enrolled, Enrolment
@@ -89,6 +90,7 @@ _TYPES: Final = (
     ProjectsAnswer,
     PeersAnswer,
     DigestsAnswer,
+    StatsAnswer,
     TokenAnswer,
     ErrorAnswer,
     StatusAnswer,
@@ -96,6 +98,7 @@ _TYPES: Final = (
     Enrolled,
 )
 _ERRORS: Final = {
+    "400": "A parameter is not what it should be.",
     "401": "The token is missing, unknown, used, revoked or expired.",
     "403": "The token does not let you, or the request comes from a page of another origin.",
     "409": "The cursor is of another log, or of this one before it was restored: start from `after=0`.",
@@ -124,6 +127,7 @@ def document() -> dict[str, Any]:
             wire.EVENTS_PATH: {"get": _events()},
             wire.PROJECTS_PATH: {"get": _read("projects", "Every project.", "ProjectsAnswer")},
             PEERS_PATH: {"get": _read("peers", "The gateways that this one replicates with.", "PeersAnswer")},
+            STATS_PATH: {"get": _stats()},
             DIGESTS_PATH: {"get": _digests()},
             "/healthz": {"get": _operation("health", "Whether the process is alive.", "StatusAnswer")},
             "/readyz": {"get": _ready()},
@@ -272,6 +276,23 @@ def _events() -> dict[str, Any]:
         _query("since", whole),
         _query("until", whole),
         {"name": "Last-Event-ID", "in": "header", "schema": {"type": "string"}},
+    ]
+    return operation
+
+
+def _stats() -> dict[str, Any]:
+    operation = _read("stats", "Counts of days, of stages and of projects.", "StatsAnswer", "400", "503")
+    days = {"type": "integer", "minimum": 1, "maximum": DAYS_MAX, "description": "With today."}
+    offset = {
+        "type": "integer",
+        "minimum": -OFFSET_MAX,
+        "maximum": OFFSET_MAX,
+        "description": "How far the viewer's clock is ahead of UTC: days begin at its midnight.",
+    }
+    operation["parameters"] = [
+        _query("days", days),
+        _query("project", {"type": "string", "description": "Only this one."}),
+        _query("offset_minutes", offset),
     ]
     return operation
 

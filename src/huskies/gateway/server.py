@@ -37,6 +37,7 @@ from huskies.gateway.peers.holders import Holders
 from huskies.gateway.peers.peers import Peers
 from huskies.gateway.policy import PolicyFile
 from huskies.gateway.sessions import Sessions
+from huskies.gateway.statistics import Statistics
 from huskies.gateway.store import views
 from huskies.gateway.store.blocks import Block
 from huskies.gateway.store.history import History
@@ -194,6 +195,7 @@ class Gateway:
         self.fleet = await views.restore(self.index, self.history, self.log)
         self._opened.callback(lambda: views.keep(self.index, self.fleet))
         self.feed = Feed(self.log.log_id, self.log.position, self.log.chain)
+        self.statistics = Statistics(self.index.path, self.log.log_id, self.fleet, now_ms)
         self.boards = BoardStore(self.log, self.fleet)
         await self.boards.load()
         self.metrics.opened(self.log.position, self.index.position)

@@ -43,6 +43,11 @@ class Story(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
     merge_failure: str | None = None
     merge_failure_since_ms: int | None = None
 
+    @property
+    def is_held_up(self) -> bool:
+        """Whether it cannot go on without help."""
+        return self.blocked is not None or self.merge_failure is not None
+
 
 class Said(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     """What one sequence's events say last of a story, each with its seq.
@@ -155,6 +160,33 @@ def joined(sequences: Mapping[Origin, SaidByStory], snapshot: Snapshot | None) -
         said = found[0][1] if len(found) == 1 else _as_one(found)
         stories[story_id] = _story(said, stories.get(story_id) or _NOTHING)
     return stories
+
+
+def held_up(sequences: Mapping[Origin, SaidByStory], snapshot: Snapshot | None) -> list[int]:
+    """Since when (Unix ms) each story is that is blocked or failed to merge; of both, since the later."""
+    names = {
+        story_id
+        for said_by_story in sequences.values()
+        for story_id, said in said_by_story.items()
+        if said.blocked_by() is not None or said.failed_by() is not None
+    }
+    if snapshot is not None:
+        told = {story_id: story for story_id, story in snapshot.stories.items() if story.is_held_up}
+        names.update(told)
+        snapshot = msgspec.structs.replace(snapshot, stories=told)
+    some = {
+        origin: {story_id: said_by_story[story_id] for story_id in names & said_by_story.keys()}
+        for origin, said_by_story in sequences.items()
+    }
+    return [
+        max(
+            since_ms
+            for since_ms in (story.blocked_since_ms, story.merge_failure_since_ms)
+            if since_ms is not None
+        )
+        for story in joined(some, snapshot).values()
+        if story.is_held_up
+    ]
 
 
 def newest_ms(sequences: Mapping[Origin, SaidByStory]) -> int:

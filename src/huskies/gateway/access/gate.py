@@ -24,6 +24,7 @@ from huskies.gateway.admission import RefusedError
 from huskies.gateway.metrics import Metrics
 from huskies.gateway.pace import Pace
 from huskies.gateway.policy import Reach
+from huskies.gateway.stats_view import STATS_PATH
 from huskies.httpd import Handler, bearer, error_response, is_foreign, is_loopback
 from huskies.protocol import wire
 from huskies.protocol.enrolment import ENROL_PATH
@@ -50,6 +51,7 @@ class Need(Enum):
 _NEEDS: Final = {
     wire.EVENTS_PATH: Need.READ,
     wire.PROJECTS_PATH: Need.READ,
+    STATS_PATH: Need.READ,
     "/gateway/digests": Need.READ_ALL,
     PEERS_PATH: Need.READ_ALL,
     "/metrics": Need.READ_ALL,
