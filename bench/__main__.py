@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from bench.biglog import measure_log
+from bench.counts import measure_counts
 from bench.emit import measure_emit
 from bench.hostile import measure_hostile
 from bench.idle import measure_idle
@@ -34,6 +35,7 @@ _MEASUREMENTS: Final[dict[str, Callable[[Bench], None]]] = {
     "idle": measure_idle,
     "replication": measure_replication,
     "log": measure_log,
+    "counts": measure_counts,
     "emit": measure_emit,
     "peers": measure_peers,
 }

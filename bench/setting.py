@@ -35,6 +35,7 @@ class Sizes:
     emits: int
     peer_events: int
     index_wait: float
+    counted: int
 
 
 FULL: Final = Sizes(
@@ -51,6 +52,7 @@ FULL: Final = Sizes(
     emits=20,
     peer_events=600_000,
     index_wait=900.0,
+    counted=1_000_000,
 )
 QUICK: Final = Sizes(
     rounds=1,
@@ -66,6 +68,7 @@ QUICK: Final = Sizes(
     emits=2,
     peer_events=2_000,
     index_wait=10.0,
+    counted=2_000,
 )
 
 
