@@ -81,8 +81,12 @@ def complaints() -> Complaints:
 
 
 @pytest_asyncio.fixture(loop_scope="session")
-async def context(chromium: Browser, complaints: Complaints) -> AsyncIterator[BrowserContext]:
+async def context(
+    chromium: Browser, complaints: Complaints, start_gateway: StartGateway
+) -> AsyncIterator[BrowserContext]:
     """A person's browser: its cookies and its tabs."""
+    # It goes before the gateway does, and complains of nothing that is not there any more.
+    del start_gateway
     one = await chromium.new_context()
     one.set_default_timeout(_PATIENCE_MS)
     one.on("console", complaints.on_console)
