@@ -60,6 +60,12 @@ class _Kept:
 
     notice = warning
 
+    def disconnected(self, url: str, problem: str) -> None:
+        raise AssertionError(f"nothing was connected to {url}: {problem}")
+
+    def connected(self) -> None:
+        raise AssertionError("nothing was connected")
+
 
 def stream(data: bytes) -> Outcome:
     """What a gateway streams to `huskies tail`: shown as lines, as JSON, and the same however it is cut."""

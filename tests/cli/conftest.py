@@ -11,12 +11,16 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO, TYPE_CHECKING, NamedTuple
 
 import pytest
+from tests.support.gateway_process import Gateway
 
 from huskies import config, logs
 from huskies.cli import main
+
+if TYPE_CHECKING:
+    from tests.support.terminal import Terminal
 
 SOURCES = Path(__file__).parents[2] / "src"
 PATIENCE = 20.0
@@ -127,6 +131,32 @@ def start(tmp_path: Path) -> Iterator[Start]:
     yield start_one
     for process in processes:
         process.kill()
+
+
+Open = Callable[..., "Terminal"]
+
+
+@pytest.fixture
+def terminal() -> Iterator[Open]:
+    """Start `huskies` under a pseudo-terminal; ended with the test."""
+    from tests.support.terminal import Terminal  # noqa: PLC0415 - pseudo-terminals are POSIX's alone
+
+    terminals: list[Terminal] = []
+
+    def open_one(*arguments: str | Path, columns: int = 80, rows: int = 24, **variables: str) -> Terminal:
+        given = tuple(map(str, arguments))
+        terminals.append(Terminal(*given, columns=columns, rows=rows, **variables))
+        return terminals[-1]
+
+    yield open_one
+    for each in terminals:
+        each.close()
+
+
+@pytest.fixture
+def gateway(start: Start, tmp_path: Path) -> Gateway:
+    """A gateway that has no projects yet."""
+    return Gateway(start, tmp_path / "data")
 
 
 @pytest.fixture

@@ -40,6 +40,7 @@ def test_what_is_stuck_comes_first_and_the_oldest_of_it_first(capsys: pytest.Cap
     )
     assert lines == [
         "needs attention story in for why",
+        "billing 5 h silent: its sled is not connected; what happens there shows once it is back",
         "billing 1_bug_a A ? 2 h merge failed: x",
         "web-shop 2_bug_b qa 1 h blocked: no [key]\\n",
         "project sled unsent backlog current qa merge done archived other",
@@ -68,5 +69,5 @@ def test_a_terminal_of_80_columns_shows_every_column_whole(
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setenv("TERM", "dumb")
     lines = shown(capsys, {"name": "a-project", "last_seen_ms": NOW - 59_000, "outstanding": 5_000})
-    assert lines[1] == "project sled unsent backlog current qa merge done archived"
+    assert "project sled unsent backlog current qa merge done archived" in lines
     assert "a-project silent 59 s 5000 · · · · · ·" in lines

@@ -85,6 +85,12 @@ class Sink:
     def notice(self, text: str) -> None:
         self.said.append(text)
 
+    def disconnected(self, url: str, problem: str) -> None:
+        self.said.append(f"disconnected from {url} ({problem})")
+
+    def connected(self) -> None:
+        self.said.append("connected again")
+
 
 OVER = Answer(b"event: status\ndata: over\n\n")
 
@@ -110,11 +116,11 @@ def test_it_resumes_from_the_last_whole_block(
     ]
     assert followed(script, monkeypatch) == [
         "one",
-        "disconnected from URL (the gateway ended it); trying again",
-        "connected again, going on where it broke off",
+        "disconnected from URL (the gateway ended it)",
+        "connected again",
         "two",
-        "disconnected from URL (the gateway ended it); trying again",
-        "connected again, going on where it broke off",
+        "disconnected from URL (the gateway ended it)",
+        "connected again",
     ]
     path = "/gateway/events?after=0"
     assert script.asked == [(path, None), (path, "a-1"), (path, "a-1"), (path, "a-2")]
@@ -138,8 +144,8 @@ def test_what_a_reader_must_not_miss_is_loud(
         "warning: RESET: restored; what follows starts again from the beginning",
         "warning: RESET: no reason given; what follows starts again from the beginning",
         "news: something",
-        "disconnected from URL (too slow); trying again",
-        "connected again, going on where it broke off",
+        "disconnected from URL (too slow)",
+        "connected again",
     ]
 
 

@@ -10,7 +10,8 @@ import pytest
 from huskies.cli import client
 from huskies.cli.board import show
 from huskies.cli.client import GatewayRefusedError
-from huskies.cli.lines import LinePrinter, Received, describe
+from huskies.cli.fleet import Received
+from huskies.cli.lines import LinePrinter, describe
 from huskies.cli.status import projects_in
 from huskies.errors import HuskiesError
 

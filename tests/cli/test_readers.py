@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import select
@@ -12,63 +11,15 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import aiohttp
 import pytest
+from tests.support.gateway_process import Gateway, blocked
 
 from huskies.cli import main
 
 if TYPE_CHECKING:
-    from tests.cli.conftest import Process, Run, Start
-
-EVENT_MS = 1_700_000_000_000
-
-
-def blocked(number: int, timestamp_ms: int = EVENT_MS) -> dict[str, Any]:
-    return {
-        "type": "story_blocked",
-        "story_id": f"{number}_story_x",
-        "story_name": f"Story {number}",
-        "reason": f"reason {number}",
-        "timestamp_ms": timestamp_ms,
-    }
-
-
-class Gateway:
-    """A gateway process that keeps its port and its data when it is started again."""
-
-    def __init__(self, start: Start, data_dir: Path) -> None:
-        self._start = start
-        self._data_dir = data_dir
-        self.process = self._started("0")
-        self.url = self.process.line("gateway").split()[1]
-
-    def _started(self, port: str) -> Process:
-        return self._start("gateway", "--port", port, "--data-dir", self._data_dir)
-
-    def start_again(self) -> None:
-        self.process = self._started(self.url.rpartition(":")[2])
-        self.process.line("gateway")
-
-    def push(self, *events: dict[str, Any], project: str = "web-shop") -> None:
-        asyncio.run(self._push(events, project))
-
-    async def _push(self, events: tuple[dict[str, Any], ...], project: str) -> None:
-        async with aiohttp.ClientSession(self.url) as session:
-            async with session.post("/gateway/tokens") as answer:
-                token = (await answer.json())["token"]
-            push = f"/gateway/events/push?token={token}&project={project}"
-            async with session.ws_connect(push) as socket:
-                for event in events:
-                    await socket.send_str(json.dumps(event))
-                # Closed by both sides, so everything before it was taken in.
-                await socket.close()
-
-
-@pytest.fixture
-def gateway(start: Start, tmp_path: Path) -> Gateway:
-    return Gateway(start, tmp_path / "data")
+    from tests.cli.conftest import Run, Start
 
 
 def test_tail_prints_what_was_and_what_comes(start: Start, gateway: Gateway) -> None:

@@ -7,7 +7,8 @@ from datetime import UTC, datetime
 import pytest
 
 from huskies.cli import times
-from huskies.cli.lines import Received, describe
+from huskies.cli.fleet import Received
+from huskies.cli.lines import describe
 from huskies.durations import is_duration, parse_duration
 
 NOW = datetime(2026, 1, 31, 14, 0, tzinfo=UTC)

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from huskies.cli.fleet import ProjectView, decode, needs
 from huskies.cli.times import duration
 from huskies.errors import HuskiesError
 from huskies.events.model import STAGES
@@ -22,105 +23,50 @@ from huskies.logs import printable
 _PIPE_WIDTH: Final = 10_000
 
 
-class StoryView(msgspec.Struct, frozen=True):
-    """One story of the gateway's answer; the times are since when it is so."""
-
-    story_id: str
-    story_name: str = ""
-    stage: str | None = None
-    since_ms: int | None = None
-    blocked: str | None = None
-    blocked_since_ms: int | None = None
-    merge_failure: str | None = None
-    merge_failure_since_ms: int | None = None
-
-
-class MissingRange(msgspec.Struct, frozen=True):
-    """Some consecutive events of a sled."""
-
-    first_seq: int
-    last_seq: int
-
-
-class ProjectView(msgspec.Struct, frozen=True):
-    """One project of the gateway's answer, as far as it is shown."""
-
-    name: str
-    connected: bool = False
-    last_seen_ms: int | None = None
-    outstanding: int | None = None
-    stories: list[StoryView] = []
-    missing: list[MissingRange] = []
-    quarantined: list[MissingRange] = []
-    identity_used_twice: bool = False
-    over_quota: bool = False
-
-
 def show(projects: Sequence[bytes], gateway_url: str, now_ms: int) -> None:
     """Print the board of these projects (JSON) on stdout; raises `HuskiesError` where one is none."""
+    terminal = sys.stdout.isatty()
+    console = Console(highlight=False, width=None if terminal else _PIPE_WIDTH)
+    for part in parts(views_in(projects, gateway_url), gateway_url, now_ms, lines=terminal):
+        console.print(part)
+
+
+def views_in(projects: Sequence[bytes], gateway_url: str) -> list[ProjectView]:
+    """What the gateway answered; raises `HuskiesError` where that cannot be shown."""
     try:
-        views = [msgspec.json.decode(project, type=ProjectView) for project in projects]
+        return decode(projects)
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
         raise HuskiesError(
             f"the gateway at {gateway_url} shows a project in a way that is unknown here: {error}; use the "
             "version of huskies that it has, or --json"
         ) from None
-    terminal = sys.stdout.isatty()
-    console = Console(highlight=False, width=None if terminal else _PIPE_WIDTH)
+
+
+def parts(
+    views: Sequence[ProjectView], gateway_url: str, now_ms: int, *, lines: bool
+) -> Iterator[Table | Text]:
+    """What there is to print, with lines below the headings or without."""
     if not views:
-        console.print(
-            f"No project has joined {gateway_url} yet; start a sled with `huskies sled PROJECT_DIR`",
-            markup=False,
-        )
+        yield Text(f"No project has joined {gateway_url} yet; start a sled with `huskies sled PROJECT_DIR`")
         return
     for table in (_attention(views, now_ms), _projects(views, now_ms)):
         if table.row_count:
-            table.box = box.SIMPLE_HEAD if terminal else None
-            console.print(table)
+            table.box = box.SIMPLE_HEAD if lines else None
+            yield table
 
 
 def _attention(views: Sequence[ProjectView], now_ms: int) -> Table:
     table = Table("needs attention", "story", "in", "for", "why", padding=(0, 1, 0, 0), pad_edge=False)
-    for view in views:
-        for what, problem in _sled_trouble(view):
-            table.add_row(_text(view.name), "", "", "", _why(what, problem))
-    stuck = [
-        (since_ms, view, story, _why(what, why))
-        for view in views
-        for story in view.stories
-        for what, why, since_ms in _story_trouble(story)
-    ]
-    for since_ms, view, story, why in sorted(stuck, key=lambda row: row[0] or 0):
+    for need in needs(views, now_ms):
+        story = need.story
         table.add_row(
-            _text(view.name),
-            _text(f"{story.story_id} {story.story_name}".strip()),
-            _text(_short(story.stage or "?")),
-            _ago(since_ms, now_ms),
-            why,
+            _text(need.project),
+            _text(f"{story.story_id} {story.story_name}".strip() if story else ""),
+            _text(short(story.stage or "?") if story else ""),
+            "" if story is None and need.since_ms is None else _ago(need.since_ms, now_ms),
+            _why(need.what, need.why),
         )
     return table
-
-
-def _sled_trouble(view: ProjectView) -> Iterator[tuple[str, str]]:
-    if view.identity_used_twice:
-        yield "identity used twice", "two sleds run with one state directory; give one its own"
-    if view.over_quota:
-        yield "over its quota", "nothing more is taken of it; raise --project-quota, or --retain less"
-    if lost := _count(view.missing):
-        yield "events lost", f"{lost} that its sled recorded and no one holds any more"
-    if aside := _count(view.quarantined):
-        yield "in quarantine", f"{aside} events of two sleds with one identity; give each its own"
-
-
-def _count(ranges: Sequence[MissingRange]) -> int:
-    return sum(each.last_seq - each.first_seq + 1 for each in ranges)
-
-
-def _story_trouble(story: StoryView) -> Iterator[tuple[str, str, int | None]]:
-    if story.blocked is not None:
-        yield "blocked", story.blocked, story.blocked_since_ms
-    if story.merge_failure is not None:
-        yield "merge failed", story.merge_failure, story.merge_failure_since_ms
 
 
 def _why(what: str, why: str) -> Text:
@@ -133,7 +79,7 @@ def _projects(views: Sequence[ProjectView], now_ms: int) -> Table:
     # A stage of a later version, or none known yet, still has its story counted.
     others = any(story.stage not in STAGES for view in views for story in view.stories)
     for stage in (*STAGES, *(["other"] if others else [])):
-        table.add_column(_short(stage), justify="right")
+        table.add_column(short(stage), justify="right")
     for view in sorted(views, key=lambda view: view.name):
         counts = Counter(story.stage if story.stage in STAGES else "other" for story in view.stories)
         cells = [str(counts[stage] or "·") for stage in STAGES]
@@ -155,7 +101,7 @@ def _sled(view: ProjectView, now_ms: int) -> Text:
     return Text(f"silent {duration(now_ms - view.last_seen_ms)}", style="yellow")
 
 
-def _short(stage: str) -> str:
+def short(stage: str) -> str:
     """`qa` for `3_qa`: the columns stand in order, and so they fit."""
     return stage.partition("_")[2] if stage in STAGES else stage
 

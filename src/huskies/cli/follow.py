@@ -36,7 +36,13 @@ class Sink(Protocol):
         """Take something about the stream itself that a reader must not miss."""
 
     def notice(self, text: str) -> None:
-        """Take something about the connection."""
+        """Take what else the gateway says."""
+
+    def disconnected(self, url: str, problem: str) -> None:
+        """The connection is lost, and made again."""
+
+    def connected(self) -> None:
+        """The connection is there again; what follows goes on where it broke off."""
 
 
 class Reason(msgspec.Struct, frozen=True):
@@ -70,9 +76,9 @@ class Follower:
         backoff = Backoff()
         while True:
             problem = self._read(response)
-            self._sink.notice(f"disconnected from {self._base_url} ({problem}); trying again")
+            self._sink.disconnected(self._base_url, problem)
             response = self._reconnect(backoff)
-            self._sink.notice("connected again, going on where it broke off")
+            self._sink.connected()
 
     def _reconnect(self, backoff: Backoff) -> http.client.HTTPResponse:
         while True:

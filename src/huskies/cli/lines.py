@@ -2,25 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from datetime import UTC, datetime
 from typing import Any, Final
 
 import click
 import msgspec
 
+from huskies.cli.colour import is_coloured
+from huskies.cli.fleet import Received
 from huskies.cli.times import local_time, parse_time
 from huskies.logs import printable, printable_json
-
-
-class Received(msgspec.Struct, frozen=True):
-    """A `GatewayStatusEvent`, as far as a line shows it; a later gateway may send kinds unknown here."""
-
-    project: str
-    event: dict[str, Any]
-    replayed: bool = False
-
 
 _COLOURS: Final = {
     "story_blocked": "red",
@@ -35,7 +26,7 @@ class LinePrinter:
 
     def __init__(self, *, as_json: bool) -> None:
         self._as_json = as_json
-        self._colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+        self._colour = is_coloured()
 
     def event(self, data: bytes) -> None:
         """Print one event, as it came or as a line for people."""
@@ -56,8 +47,16 @@ class LinePrinter:
         click.secho(f"huskies: !!! {printable(text)}", fg="red", bold=True, err=True)
 
     def notice(self, text: str) -> None:
-        """Print what concerns the connection."""
+        """Print what else there is to say."""
         click.echo(f"huskies: {printable(text)}", err=True)
+
+    def disconnected(self, url: str, problem: str) -> None:
+        """Say that the connection is lost."""
+        self.notice(f"disconnected from {url} ({problem}); trying again")
+
+    def connected(self) -> None:
+        """Say that it is there again."""
+        self.notice("connected again, going on where it broke off")
 
 
 def describe(received: Received, now: datetime) -> str:
@@ -68,7 +67,7 @@ def describe(received: Received, now: datetime) -> str:
         local_time(when, now) if isinstance(when, int) else "?",
         received.project,
         str(event.get("story_id", "?")),
-        _what(event, now),
+        what_happened(event, now),
     ]
     if event.get("story_name"):
         parts.append(f'"{event["story_name"]}"')
@@ -77,7 +76,8 @@ def describe(received: Received, now: datetime) -> str:
     return "  ".join(printable(part) for part in parts)
 
 
-def _what(event: dict[str, Any], now: datetime) -> str:
+def what_happened(event: dict[str, Any], now: datetime) -> str:
+    """What the event says, as its sled said it: whoever prints it makes it printable."""
     match event:
         case {"type": "stage_transition", "from_stage": before, "to_stage": after}:
             return f"goes on in {after}" if before == after else f"{before} → {after}"

@@ -24,14 +24,19 @@ class _Answer(msgspec.Struct):
     epilog=examples(
         "huskies status",
         "huskies status --gateway-url http://gateway.example:3000",
+        "huskies status --watch                 redrawn as things happen, until Ctrl-C",
         "huskies status --json | jq 'select(.connected | not) | .name'",
     ),
 )
 @reader_url_option
+@setting("--watch", is_flag=True, help="Stay, and draw it again as things happen; needs a terminal.")
 @setting("--json", "as_json", is_flag=True, help="Print each project as one JSON object a line.")
-def command(gateway_url: str, as_json: bool) -> None:
+def command(gateway_url: str, watch: bool, as_json: bool) -> None:
     """Show every project and where its stories stand; blocked stories and failed merges first."""
-    projects = _ask(gateway_url)
+    if watch:
+        _watch(gateway_url, as_json=as_json)
+        return
+    projects = ask(gateway_url)
     if as_json:
         print_json(projects)
         return
@@ -41,7 +46,19 @@ def command(gateway_url: str, as_json: bool) -> None:
     show(projects, gateway_url, now_ms())
 
 
-def _ask(gateway_url: str) -> list[bytes]:
+def _watch(gateway_url: str, *, as_json: bool) -> None:
+    from huskies.cli import terminal
+
+    if as_json:
+        raise click.UsageError("--watch draws a screen, and --json prints lines; take `huskies tail --json`")
+    terminal.needed("--watch", "take `huskies status` now and then, or `huskies tail`")
+    from huskies.cli.screen import watch
+
+    with terminal.until_interrupted():
+        watch(gateway_url)
+
+
+def ask(gateway_url: str) -> list[bytes]:
     """Each project as the gateway's JSON; raises `HuskiesError`."""
     from huskies.cli import client
     from huskies.protocol.wire import PROJECTS_PATH

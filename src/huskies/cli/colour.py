@@ -1,0 +1,11 @@
+"""Whether what is printed on stdout has colours: on a terminal, unless NO_COLOR says otherwise."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+
+def is_coloured() -> bool:
+    """See https://no-color.org/."""
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR")
