@@ -26,6 +26,7 @@ PURE = [
     SOURCE / "gateway" / "peers" / "outgoing.py",
     SOURCE / "gateway" / "store" / "repair.py",
     SOURCE / "gateway" / "store" / "selection.py",
+    *(SOURCE / "cli" / f"{name}.py" for name in ("finding", "fleet", "life", "picture", "sse")),
     SOURCE / "sled" / "scan.py",
     SOURCE / "sled" / "story_file.py",
 ]

@@ -15,7 +15,7 @@ EXIT_INTERRUPTED: Final = 130
 
 # In the order in which a newcomer needs them; each is the `command` of the module of its name.
 _COMMANDS: Final = (
-    "up", "init", "status", "tail", "emit", "gateway", "sled", "token", "sleds", "audit", "verify",
+    "up", "init", "status", "show", "tail", "emit", "gateway", "sled", "token", "sleds", "audit", "verify",
     "backup", "restore",
 )  # fmt: skip
 
