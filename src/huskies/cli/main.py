@@ -15,11 +15,15 @@ EXIT_INTERRUPTED: Final = 130
 
 # In the order in which a newcomer needs them; each is the `command` of the module of its name.
 _COMMANDS: Final = (
-    "up", "init", "status", "show", "tail", "emit", "gateway", "sled", "token", "sleds", "audit", "verify",
-    "backup", "restore",
+    "up", "demo", "init", "status", "show", "tail", "emit", "gateway", "sled", "token", "sleds", "audit",
+    "verify", "backup", "restore",
 )  # fmt: skip
 
 _EPILOG: Final = f"""\
+\b
+See what it is:
+  huskies demo                      made-up projects live through a day in four minutes
+
 \b
 See it work, in the directory of a project:
   huskies up                        a gateway and this project's sled; prints the dashboard's URL
