@@ -2,33 +2,45 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import Final
+from typing import Any, Final
 
+import click
 import msgspec
-from rich import box
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
-from huskies.cli.fleet import ProjectView, decode, needs
+from huskies.cli.colour import is_coloured
+from huskies.cli.columns import Cell, Line, Span, aligned
+from huskies.cli.fleet import Need, ProjectView, StoryView, decode, needs, title
 from huskies.cli.times import duration
 from huskies.errors import HuskiesError
 from huskies.events.model import STAGES
 from huskies.logs import printable
 
-# A pipe has no width; nothing is to be cut off there.
-_PIPE_WIDTH: Final = 10_000
+_RULE: Final = "─"
+# How click calls the styles.
+_STYLES: Final[dict[str, dict[str, Any]]] = {
+    "bold": {"bold": True},
+    "bold red": {"bold": True, "fg": "red"},
+    "dim": {"dim": True},
+    "green": {"fg": "green"},
+    "yellow": {"fg": "yellow"},
+}
 
 
 def show(projects: Sequence[bytes], gateway_url: str, now_ms: int) -> None:
     """Print the board of these projects (JSON) on stdout; raises `HuskiesError` where one is none."""
-    terminal = sys.stdout.isatty()
-    console = Console(highlight=False, width=None if terminal else _PIPE_WIDTH)
-    for part in parts(views_in(projects, gateway_url), gateway_url, now_ms, lines=terminal):
-        console.print(part)
+    coloured = is_coloured()
+    # A pipe has no width; nothing is to be cut off there.
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    for line in lines(views_in(projects, gateway_url), gateway_url, now_ms, width):
+        click.echo("".join(_styled(span) if coloured else span.text for span in line).rstrip())
+
+
+def _styled(span: Span) -> str:
+    return click.style(span.text, **_STYLES[span.style]) if span.style and span.text else span.text
 
 
 def views_in(projects: Sequence[bytes], gateway_url: str) -> list[ProjectView]:
@@ -42,63 +54,69 @@ def views_in(projects: Sequence[bytes], gateway_url: str) -> list[ProjectView]:
         ) from None
 
 
-def parts(
-    views: Sequence[ProjectView], gateway_url: str, now_ms: int, *, lines: bool
-) -> Iterator[Table | Text]:
-    """What there is to print, with lines below the headings or without."""
+def lines(views: Sequence[ProjectView], gateway_url: str, now_ms: int, width: int | None) -> Iterator[Line]:
+    """What there is to print, on a terminal of this width, or in a pipe (None)."""
     if not views:
-        yield Text(f"No project has joined {gateway_url} yet; start a sled with `huskies sled PROJECT_DIR`")
+        said = f"No project has joined {gateway_url} yet; start a sled with `huskies sled PROJECT_DIR`"
+        yield [Span(printable(said))]
         return
-    for table in (_attention(views, now_ms), _projects(views, now_ms)):
-        if table.row_count:
-            table.box = box.SIMPLE_HEAD if lines else None
-            yield table
-
-
-def _attention(views: Sequence[ProjectView], now_ms: int) -> Table:
-    table = Table("needs attention", "story", "in", "for", "why", padding=(0, 1, 0, 0), pad_edge=False)
-    for need in needs(views, now_ms):
-        story = need.story
-        table.add_row(
-            _text(need.project),
-            _text(f"{story.story_id} {story.story_name}".strip() if story else ""),
-            _text(short(story.stage or "?") if story else ""),
-            "" if story is None and need.since_ms is None else _ago(need.since_ms, now_ms),
-            _why(need.what, need.why),
-        )
-    return table
-
-
-def _why(what: str, why: str) -> Text:
-    return Text.assemble((f"{what}: ", "bold red"), printable(why))
-
-
-def _projects(views: Sequence[ProjectView], now_ms: int) -> Table:
-    table = Table("project", "sled", padding=(0, 1, 0, 0), pad_edge=False)
-    table.add_column("unsent", justify="right")
+    attention = [_need(need, now_ms, in_full=width is None) for need in needs(views, now_ms)]
+    if attention:
+        yield from _table(("needs attention", "story", "in", "for", "why"), attention, 5, width)
     # A stage of a later version, or none known yet, still has its story counted.
     others = any(story.stage not in STAGES for view in views for story in view.stories)
-    for stage in (*STAGES, *(["other"] if others else [])):
-        table.add_column(short(stage), justify="right")
-    for view in sorted(views, key=lambda view: view.name):
-        counts = Counter(story.stage if story.stage in STAGES else "other" for story in view.stories)
-        cells = [str(counts[stage] or "·") for stage in STAGES]
-        table.add_row(
-            _text(view.name),
-            _sled(view, now_ms),
-            "?" if view.outstanding is None else str(view.outstanding),
-            *cells,
-            *([str(counts["other"] or "·")] if others else []),
-        )
-    return table
+    columns = (*STAGES, *(["other"] if others else []))
+    rows = [_project(view, columns, now_ms) for view in sorted(views, key=lambda view: view.name)]
+    yield from _table(("project", "sled", "unsent", *map(short, columns)), rows, 2, width)
 
 
-def _sled(view: ProjectView, now_ms: int) -> Text:
+def _table(
+    heading: Sequence[str], rows: Sequence[Sequence[Cell]], texts: int, width: int | None
+) -> Iterator[Line]:
+    """`texts`: how many columns hold texts; those behind them hold numbers, and end at one place."""
+    right = [number >= texts for number in range(len(heading))]
+    headed, *others = aligned([[Cell(text, "bold") for text in heading], *rows], right, width)
+    yield headed
+    if width is not None:
+        yield [Span(_RULE * width, "dim")]
+    yield from others
+    if width is not None:
+        yield []
+
+
+def _need(need: Need, now_ms: int, *, in_full: bool) -> list[Cell]:
+    story = need.story
+    for_ = "" if story is None and need.since_ms is None else _ago(need.since_ms, now_ms)
+    return [
+        _cell(need.project),
+        _cell(_called(story, in_full=in_full) if story else ""),
+        _cell(short(story.stage or "?") if story else ""),
+        Cell(for_),
+        Cell(printable(need.why), "bold red", f"{need.what}: "),
+    ]
+
+
+def _called(story: StoryView, *, in_full: bool) -> str:
+    return f"{story.story_id} {story.story_name}".strip() if in_full else title(story)
+
+
+def _project(view: ProjectView, columns: Sequence[str], now_ms: int) -> list[Cell]:
+    counts = Counter(story.stage if story.stage in STAGES else "other" for story in view.stories)
+    return [
+        _cell(view.name),
+        Cell(*sled_state(view, now_ms)),
+        Cell("?" if view.outstanding is None else str(view.outstanding)),
+        *(Cell(str(counts[column] or "·")) for column in columns),
+    ]
+
+
+def sled_state(view: ProjectView, now_ms: int) -> tuple[str, str]:
+    """Whether a project's sled is connected, in words, and the style of these."""
     if view.connected:
-        return Text("connected", style="green")
+        return "connected", "green"
     if view.last_seen_ms is None:
-        return Text("never seen", style="dim")
-    return Text(f"silent {duration(now_ms - view.last_seen_ms)}", style="yellow")
+        return "never seen", "dim"
+    return f"silent {duration(now_ms - view.last_seen_ms)}", "yellow"
 
 
 def short(stage: str) -> str:
@@ -110,6 +128,5 @@ def _ago(since_ms: int | None, now_ms: int) -> str:
     return "?" if since_ms is None else duration(now_ms - since_ms)
 
 
-def _text(outside: str) -> Text:
-    # As Text, so that a story called [red] stays a story called [red].
-    return Text(printable(outside))
+def _cell(outside: str) -> Cell:
+    return Cell(printable(outside))

@@ -7,5 +7,6 @@ import sys
 
 
 def is_coloured() -> bool:
-    """See https://no-color.org/."""
-    return sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+    """See https://no-color.org/; a terminal that calls itself dumb knows none."""
+    plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
+    return sys.stdout.isatty() and not plain

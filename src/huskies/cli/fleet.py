@@ -75,6 +75,12 @@ def decode(projects: Sequence[bytes]) -> list[ProjectView]:
     return [msgspec.json.decode(project, type=ProjectView) for project in projects]
 
 
+def title(story: StoryView) -> str:
+    """What a story is called: its number, and its name or the rest of its id."""
+    number, _, rest = story.story_id.partition("_")
+    return f"{number} {story.story_name or rest}".strip()
+
+
 def is_in_flight(story: StoryView) -> bool:
     """Whether someone should be at work on it."""
     return story.stage not in {None, "1_backlog", *_FINISHED}

@@ -11,7 +11,7 @@ from rich.live import Live
 from rich.segment import Segment
 from rich.text import Text
 
-from huskies.cli.board import parts
+from huskies.cli.board import lines
 from huskies.cli.picture import Picture
 from huskies.cli.times import duration, local_time, now_ms
 from huskies.cli.watch import Watch
@@ -45,25 +45,26 @@ class _Whole:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         now = now_ms()
         remarks = [Text(f"!!! {printable(text)}", style="bold red") for text in self._picture.remarks]
-        body = parts(self._picture.views(), self._url, now, lines=True)
+        board = lines(self._picture.views(), self._url, now, options.max_width)
+        body = (Text.assemble(*line, no_wrap=True) for line in board)
         group = Group(headline(self._picture, self._url, now), *remarks, "", *body)
-        lines = console.render_lines(group, options.update(height=None), pad=False)
+        drawn = console.render_lines(group, options.update(height=None), pad=False)
         height = console.size.height
-        if len(lines) > height:
-            more = Text(f"… {len(lines) - height + 1} more lines; `huskies top` scrolls", style="dim")
-            lines = [*lines[: height - 1], *console.render_lines(more, options, pad=False)]
-        for line in lines:
+        if len(drawn) > height:
+            more = Text(f"… {len(drawn) - height + 1} more lines; `huskies top` scrolls", style="dim")
+            drawn = [*drawn[: height - 1], *console.render_lines(more, options, pad=False)]
+        for line in drawn:
             yield from line
             yield Segment.line()
 
 
-def headline(picture: Picture, gateway_url: str, at_ms: int) -> Text:
+def headline(picture: Picture, gateway_url: str, at_ms: int, more: str = "") -> Text:
     """Whether what is shown is so now, and when something last happened: quiet is not disconnected."""
     where = printable(gateway_url)
     if picture.problem is not None:
         since = local_time(picture.as_of_ms, datetime.now(UTC))
         why = printable(picture.problem)
-        return Text.assemble((f"STALE since {since}", "bold red"), f"  {where}  {why}; trying again")
+        return Text.assemble((f"STALE since {since}", "bold red"), f"  {why}; trying again  {where}")
     newest_ms = picture.newest_ms
     last = "no event yet" if newest_ms is None else f"last event {duration(at_ms - newest_ms)} ago"
-    return Text.assemble(("LIVE", "bold green"), f"  {where}  {last}")
+    return Text.assemble(("LIVE", "bold green"), f"  {more}{', ' if more else ''}{last}  {where}")
