@@ -82,6 +82,12 @@ def test_the_log_knows_nothing_of_other_gateways() -> None:
 
 
 @pytest.mark.parametrize("path", sorted(SOURCE.rglob("*.py")), ids=lambda path: str(path.relative_to(SOURCE)))
+def test_only_the_full_screen_needs_textual(path: Path) -> None:
+    known = {name.partition(".")[0] for name in imports(path)}
+    assert "textual" not in known or path.parent == SOURCE / "cli" / "full_screen"
+
+
+@pytest.mark.parametrize("path", sorted(SOURCE.rglob("*.py")), ids=lambda path: str(path.relative_to(SOURCE)))
 def test_nothing_bars_windows_at_once(path: Path) -> None:
     known = {name.partition(".")[0] for name in imports(path)}
     assert not known & POSIX_ALONE

@@ -15,8 +15,8 @@ EXIT_INTERRUPTED: Final = 130
 
 # In the order in which a newcomer needs them; each is the `command` of the module of its name.
 _COMMANDS: Final = (
-    "up", "demo", "init", "status", "show", "tail", "emit", "gateway", "sled", "token", "sleds", "audit",
-    "verify", "backup", "restore",
+    "up", "demo", "init", "status", "top", "show", "tail", "emit", "gateway", "sled", "token", "sleds",
+    "audit", "verify", "backup", "restore",
 )  # fmt: skip
 
 _EPILOG: Final = f"""\
@@ -39,7 +39,7 @@ One gateway for many machines:
 
 \b
 Exit status:
-  0    done; servers, `tail` and `status --watch` also when stopped with Ctrl-C or SIGTERM
+  0    done; servers, `tail`, `top`, `status --watch` also when stopped with Ctrl-C or SIGTERM
   {EXIT_FAILURE}    it failed: one line on stderr says why and what to do; or its output was cut off
   {EXIT_USAGE}    a flag, file, directory or port that cannot be used
   {EXIT_INTERRUPTED}  interrupted before it was done

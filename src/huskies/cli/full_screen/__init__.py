@@ -1,0 +1,1 @@
+"""`huskies top`: the board on a whole terminal, with Textual, which nothing else imports."""
