@@ -51,6 +51,11 @@ def test_every_command_explains_itself(huskies: Run, name: str) -> None:
     assert shown.stderr == ""
 
 
+@pytest.mark.parametrize(("name", "command"), COMMANDS)
+def test_every_command_teaches_by_example(name: str, command: click.Command) -> None:
+    assert f"  huskies {name}" in (command.epilog or "")
+
+
 @pytest.mark.parametrize("example", EXAMPLES)
 def test_every_example_of_a_help_text_is_understood(example: str) -> None:
     for part in example.split("&&"):

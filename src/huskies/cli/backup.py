@@ -26,10 +26,12 @@ def command(dest: Path, data_dir: Path) -> None:
     The gateway may run meanwhile. DEST must not exist; until the backup is whole it does not. It holds sled
     tokens: only its owner can read it.
     """
+    from huskies.cli.progress import busy
     from huskies.cli.times import now_ms
     from huskies.gateway.store.backup import make
     from huskies.logs import printable
 
-    manifest = make(data_dir, dest, now_ms())
+    with busy(f"copying {data_dir}"):
+        manifest = make(data_dir, dest, now_ms())
     size = sum(file.bytes for file in manifest.files.values())
     click.echo(printable(f"backed up {manifest.position:,} events, {size:,} bytes, to {dest}"))

@@ -89,7 +89,11 @@ def command(ctx: click.Context, project_dir: Path) -> None:
     ctx.obj = project_dir
 
 
-@command.command("stage-transition", short_help="STORY went from one stage to another.")
+@command.command(
+    "stage-transition",
+    short_help="STORY went from one stage to another.",
+    epilog=examples("huskies emit stage-transition 42_story_login current qa --name Login"),
+)
 @click.argument("story")
 @click.argument("from_stage", metavar="FROM", callback=_stage)
 @click.argument("to_stage", metavar="TO", callback=_stage)
@@ -111,7 +115,11 @@ def stage_transition(
     _report(ctx.obj, event)
 
 
-@command.command("blocked", short_help="STORY cannot go on without help.")
+@command.command(
+    "blocked",
+    short_help="STORY cannot go on without help.",
+    epilog=examples("huskies emit blocked 42_story_login 'needs the API key'"),
+)
 @click.argument("story")
 @click.argument("reason")
 @_name_option
@@ -124,7 +132,11 @@ def blocked(ctx: click.Context, *, story: str, reason: str, story_name: str) -> 
     _report(ctx.obj, StoryBlocked(story_id=story, story_name=story_name, reason=reason))
 
 
-@command.command("merge-failure", short_help="STORY could not be merged.")
+@command.command(
+    "merge-failure",
+    short_help="STORY could not be merged.",
+    epilog=examples("huskies emit merge-failure 42_story_login 'conflict in src/main.rs'"),
+)
 @click.argument("story")
 @click.argument("reason")
 @_name_option
@@ -137,7 +149,14 @@ def merge_failure(ctx: click.Context, *, story: str, reason: str, story_name: st
     _report(ctx.obj, MergeFailure(story_id=story, story_name=story_name, reason=reason))
 
 
-@command.command("rate-limit", short_help="AGENT is close to its rate limit, or stopped.")
+@command.command(
+    "rate-limit",
+    short_help="AGENT is close to its rate limit, or stopped.",
+    epilog=examples(
+        "huskies emit rate-limit 42_story_login coder",
+        "huskies emit rate-limit 42_story_login coder --reset-at 2026-01-31T14:00:00Z",
+    ),
+)
 @click.argument("story")
 @click.argument("agent")
 @setting("--reset-at", metavar="TIME", callback=_moment, help="The agent is stopped, until this time.")

@@ -24,6 +24,9 @@ def command(source: Path, data_dir: Path, accept_damage: bool) -> None:
     What is restored is a new gateway, with a key of its own: sleds send it again what they still hold and it
     lacks, and readers whose cursors are newer than the backup are told to start again.
     """
+    from contextlib import ExitStack
+
+    from huskies.cli.progress import busy
     from huskies.config import PROJECTS_FILE
     from huskies.errors import StoreError
     from huskies.gateway.lock import locked
@@ -33,7 +36,9 @@ def command(source: Path, data_dir: Path, accept_damage: bool) -> None:
     manifest = read_manifest(source)
     with locked(data_dir):
         had_projects = (data_dir / PROJECTS_FILE).exists()
-        with restored(source, data_dir, manifest) as log:
+        with ExitStack() as stack:
+            with busy(f"copying {source}"):
+                log = stack.enter_context(restored(source, data_dir, manifest))
             if not _is_sound(log) and not accept_damage:
                 raise StoreError(
                     f"{source}: the log in it is damaged; restore an older backup, or this one all the same "

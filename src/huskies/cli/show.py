@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from huskies.cli import completing
 from huskies.cli.options import examples, reader_url_option, setting
 
 if TYPE_CHECKING:
@@ -32,9 +33,9 @@ _STYLES: Final[dict[str, dict[str, object]]] = {
         "huskies show 42 --json | jq .blocked_ms",
     ),
 )
-@click.argument("story", metavar="STORY")
+@click.argument("story", metavar="STORY", shell_complete=completing.stories)
 @reader_url_option
-@setting("--project", metavar="NAME", help="Look in this project alone.")
+@setting("--project", metavar="NAME", shell_complete=completing.projects, help="Look in this project alone.")
 @setting("--json", "as_json", is_flag=True, help="Print it as one JSON object.")
 def command(story: str, gateway_url: str, project: str | None, as_json: bool) -> None:
     """Show where STORY stands, its time in each stage, what held it up, and every event of it.

@@ -21,7 +21,7 @@ def command() -> None:
     """
 
 
-@command.command("list")
+@command.command("list", epilog=examples("huskies sleds list", "huskies sleds list --json | jq .state"))
 @setting("--json", "as_json", is_flag=True, help="Print each sled as one JSON object a line.")
 @data_dir_option
 def list_sleds(as_json: bool, data_dir: Path) -> None:
@@ -49,7 +49,7 @@ def list_sleds(as_json: bool, data_dir: Path) -> None:
         click.echo("No sled is enrolled; invite one with `huskies token invite PROJECT`.", err=True)
 
 
-@command.command("approve")
+@command.command("approve", epilog=examples("huskies sleds approve 3f2a"))
 @click.argument("sled")
 @data_dir_option
 def approve(sled: str, data_dir: Path) -> None:
@@ -61,7 +61,7 @@ def approve(sled: str, data_dir: Path) -> None:
     click.echo(f"{found.sled_id[:16]} may push for {found.project}")
 
 
-@command.command("revoke")
+@command.command("revoke", epilog=examples("huskies sleds revoke 3f2a"))
 @click.argument("sled")
 @data_dir_option
 def revoke(sled: str, data_dir: Path) -> None:

@@ -58,13 +58,13 @@ def _watch(gateway_url: str, *, as_json: bool) -> None:
         watch(gateway_url)
 
 
-def ask(gateway_url: str) -> list[bytes]:
-    """Each project as the gateway's JSON; raises `HuskiesError`."""
+def ask(gateway_url: str, patience: float = _ANSWER_LIMIT) -> list[bytes]:
+    """Each project as the gateway's JSON, which is waited for so long (s) a step; raises `HuskiesError`."""
     from huskies.cli import client
     from huskies.protocol.wire import PROJECTS_PATH
 
     with client.get(
-        gateway_url, PROJECTS_PATH, headers={"Accept": "application/json"}, timeout=_ANSWER_LIMIT
+        gateway_url, PROJECTS_PATH, headers={"Accept": "application/json"}, timeout=patience
     ) as response:
         return projects_in(client.read_all(response, gateway_url), gateway_url)
 

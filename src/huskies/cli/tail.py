@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 import click
 
+from huskies.cli import completing
 from huskies.cli.options import examples, reader_url_option, setting
 from huskies.events.model import EVENT_TYPES
 
@@ -39,11 +40,11 @@ def _since(_ctx: click.Context, _parameter: click.Parameter, value: str | None) 
     ),
 )
 @reader_url_option
-@setting("--project", metavar="NAME", help="Show this project alone.")
+@setting("--project", metavar="NAME", shell_complete=completing.projects, help="Show this project alone.")
 @setting(
     "--type", metavar="TYPE", callback=_event_type, help=f"Show this kind alone: {', '.join(EVENT_TYPES)}."
 )
-@setting("--story", metavar="STORY", help="Show this story alone.")
+@setting("--story", metavar="STORY", shell_complete=completing.stories, help="Show this story alone.")
 @setting("--after", metavar="CURSOR", help="Start after this cursor; 0 starts with the oldest event.")
 @setting(
     "--since", metavar="TIME", callback=_since, help="Start with what happened since: 30m, 2h, 7d, or a time."

@@ -48,7 +48,9 @@ def command() -> None:
     """
 
 
-@command.command("make")
+@command.command(
+    "make", epilog=examples("huskies token make web-shop", "huskies token make web-shop --replace")
+)
 @click.argument("project")
 @setting("--replace", is_flag=True, help="Revoke the token there is, and make another.")
 @data_dir_option
@@ -71,7 +73,13 @@ def make(project: str, replace: bool, data_dir: Path) -> None:
     )
 
 
-@command.command("create")
+@command.command(
+    "create",
+    epilog=examples(
+        "huskies token create ann --scope read",
+        "huskies token create ci --scope read:web-shop --scope push:web-shop --expires 90d",
+    ),
+)
 @click.argument("name")
 @setting("--scope", multiple=True, required=True, help="What it is good for; may be repeated.")
 @setting("--expires", metavar="DURATION", help="When it ends by itself: 12h, 90d.  [default: never]")
@@ -86,7 +94,7 @@ def create(name: str, scope: Sequence[str], expires: str | None, data_dir: Path)
     click.echo(f"{name} may {', '.join(scope)}; the token is not shown again.", err=True)
 
 
-@command.command("list")
+@command.command("list", epilog=examples("huskies token list", "huskies token list --json | jq .name"))
 @setting("--json", "as_json", is_flag=True, help="Print each token as one JSON object a line.")
 @data_dir_option
 def list_tokens(as_json: bool, data_dir: Path) -> None:
@@ -111,7 +119,9 @@ def list_tokens(as_json: bool, data_dir: Path) -> None:
         click.echo("There is no token; make one with `huskies token make PROJECT`.", err=True)
 
 
-@command.command("rotate")
+@command.command(
+    "rotate", epilog=examples("huskies token rotate ci", "huskies token rotate ci --overlap 12h")
+)
 @click.argument("name")
 @setting("--overlap", metavar="DURATION", default="1d", help="How long the old one holds beside the new one.")
 @data_dir_option
@@ -125,7 +135,7 @@ def rotate(name: str, overlap: str, data_dir: Path) -> None:
     click.echo(f"the token before it, {old.id}, ends in {overlap}; this one is not shown again.", err=True)
 
 
-@command.command("revoke")
+@command.command("revoke", epilog=examples("huskies token revoke ci"))
 @click.argument("name")
 @data_dir_option
 def revoke(name: str, data_dir: Path) -> None:
@@ -137,7 +147,10 @@ def revoke(name: str, data_dir: Path) -> None:
             click.echo(said)
 
 
-@command.command("invite")
+@command.command(
+    "invite",
+    epilog=examples("huskies token invite web-shop", "huskies token invite web-shop --second --expires 12h"),
+)
 @click.argument("project")
 @setting("--expires", metavar="DURATION", default="1h", help="How long the invitation holds.")
 @setting("--second", is_flag=True, help="Let the sled come beside the one that the project has.")

@@ -65,9 +65,11 @@ def command(data_dir: Path, against: list[str], as_json: bool) -> int:
         sound = not check.verdict.problems
         for url in against:
             from huskies.cli.compare import Comparison
+            from huskies.cli.progress import busy
 
             try:
-                sound &= report.differences(url, Comparison(connection, check.rows, url))
+                with busy(f"comparing with {url}"):
+                    sound &= report.differences(url, Comparison(connection, check.rows, url))
             except HuskiesError as error:
                 report.failure(str(error))
                 return EXIT_USAGE
@@ -111,15 +113,12 @@ def _walked(check: LogCheck, path: Path) -> Iterator[Problem]:
 @contextmanager
 def progress_bar(check: LogCheck, title: str) -> Iterator[_Progress]:
     """What tells a terminal how far the walk is; nothing where there is none."""
-    import sys
+    from huskies.cli.progress import bars
 
-    if not sys.stderr.isatty():
-        yield lambda _: None
-        return
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True), transient=True) as progress:
+    with bars() as progress:
+        if progress is None:
+            yield lambda _: None
+            return
         task = progress.add_task(title, total=None)
 
         def told(position: int) -> None:
