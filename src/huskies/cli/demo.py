@@ -83,25 +83,30 @@ def _banner(steps: Sequence[Step], directory: Path, speed: float, url: str) -> l
     from huskies.demo.day import MINUTES, Appear, CutOff, clock
 
     projects = {step.project for step in steps}
-    example = next(step.action.story_id for step in steps if isinstance(step.action, Appear))
+    number, of = next(
+        (step.action.story_id.partition("_")[0], step.project)
+        for step in steps
+        if isinstance(step.action, Appear)
+    )
     cut_off = [f"{step.project} at {clock(step.minute)}" for step in steps if isinstance(step.action, CutOff)]
-    hours = f"from {clock(0)} to {clock(MINUTES)}, in {MINUTES / speed:.3g} minutes"
+    minutes = f"{MINUTES / speed:.3g} minutes"
     return [
-        f"DEMONSTRATION: {len(projects)} made-up projects live through a day, {hours}.",
-        "Nothing of it is real but the gateway, the sleds and the files.",
+        f"DEMONSTRATION: {len(projects)} made-up projects live through a day in {minutes}.",
+        "Gateway, sleds and files are real; names and stories are not.",
         "",
         f"dashboard  {url}",
         "",
-        "Look at what needs attention, at stories that move, and at what is cut off and comes back:",
-        *(f"  {line}" for line in cut_off[:3]),
+        "Look at what needs attention, at stories that move, and at projects that are",
+        f"cut off and come back: {', '.join(cut_off[:2])}",
         "",
         "Type in another terminal:",
         f"  export HUSKIES_GATEWAY_URL={url}",
-        "  huskies top                                a board that fills the terminal",
-        "  huskies status --watch                     a table that is drawn again",
-        "  huskies tail                               a line for each event",
-        f"  huskies show {example:<30}  the whole life of a story",
+        "  huskies top              a board that fills the terminal",
+        "  huskies status --watch   a table that is drawn again",
+        "  huskies tail             a line for each event",
+        f"  huskies show {number} --project {of}",
         "",
-        f"Ctrl-C ends it, and removes {directory}, where all of it lies.",
+        "Ctrl-C ends it, and removes where all of it lies:",
+        f"  {directory}",
         "",
     ]

@@ -39,7 +39,7 @@ One gateway for many machines:
 
 \b
 Exit status:
-  0    done; servers, `tail`, `top`, `status --watch` also when stopped with Ctrl-C or SIGTERM
+  0    done; servers, `demo`, `tail`, `top`, `status --watch` also after Ctrl-C or SIGTERM
   {EXIT_FAILURE}    it failed: one line on stderr says why and what to do; or its output was cut off
   {EXIT_USAGE}    a flag, file, directory or port that cannot be used
   {EXIT_INTERRUPTED}  interrupted before it was done

@@ -28,6 +28,8 @@ _SLED_WIDTH: Final = 12
 _NUMBERS: Final = (*(short(stage) for stage in STAGES), "unsent")
 _NUMBERS_WIDTH: Final = sum(len(name) + 1 for name in _NUMBERS)
 _NAME_MAX: Final = 30
+# What is in flight is named where its column's name has room.
+_IN_FLIGHT: Final = "  in flight"
 _INDENT: Final = 8
 _WRAPPED_KEPT: Final = 4_096
 
@@ -114,8 +116,9 @@ class ProjectRow:
             f"{_cut(printable(self.view.name), self._name_width):<{self._name_width}} ",
             (f"{state:<{_SLED_WIDTH}}", style),
             *(f" {numbers.get(name, '·'):>{len(name)}}" for name in _NUMBERS),
-            f"  {self._in_flight()}",
         )
+        if width - line.cell_len >= len(_IN_FLIGHT):
+            line.append(f"  {self._in_flight()}")
         line.truncate(width, overflow="ellipsis")
         return [line]
 
@@ -131,8 +134,8 @@ def board_heading(name_width: int, width: int) -> Text:
     """The names of the columns of `ProjectRow`."""
     columns = "".join(f" {name}" for name in _NUMBERS)
     text = f"    {'project':<{name_width}} {'sled':<{_SLED_WIDTH}}{columns}"
-    named = "  in flight"
-    return Text(text + named if len(text + named) <= width else text[:width], style="bold")
+    named = text + _IN_FLIGHT
+    return Text(named if len(named) <= width else text[:width], style="bold")
 
 
 def name_width(names: Sequence[str], width: int) -> int:
