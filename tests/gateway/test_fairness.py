@@ -28,6 +28,12 @@ STREAM = Stream(1, "aa", "e1", "shop")
 
 # --- who gives way -----------------------------------------------------------------------------------
 
+
+def frames(seconds: float) -> float:
+    """As many as take so long, if they are small."""
+    return seconds / fairness.FRAME_COST
+
+
 HEAVY = 2 * fairness.HEAVY_SHARE * WINDOW
 ALL_OF_IT = 1 / fairness.HEAVY_TOTAL - 1
 
@@ -35,63 +41,65 @@ ALL_OF_IT = 1 / fairness.HEAVY_TOTAL - 1
 def flooded(*heavy: str, light: str = "") -> Fairness:
     """After a window in which each of these took twice what makes heavy, and one took a little."""
     fair = Fairness()
-    fair.spend("first", 0, 0, 0)
+    fair.spend("first", frames(0), 0, 0)
     for project in heavy:
-        fair.spend(project, HEAVY, 0, 1.5 * WINDOW)
+        fair.spend(project, frames(HEAVY), 0, 1.5 * WINDOW)
     if light:
-        fair.spend(light, 0.0001, 0, 1.5 * WINDOW)
-    fair.spend("first" if light else heavy[0], 0, 0, 3 * WINDOW)
+        fair.spend(light, frames(0.0001), 0, 1.5 * WINDOW)
+    fair.spend("first" if light else heavy[0], frames(0), 0, 3 * WINDOW)
     return fair
 
 
 def test_who_is_alone_never_waits() -> None:
     fair = Fairness()
     for number in range(100):
-        assert fair.spend("bad", WINDOW, 1 << 20, number * WINDOW) == 0
+        assert fair.spend("bad", frames(WINDOW), 1 << 20, number * WINDOW) == 0
     assert not fair.gives_way("bad")
 
 
 def test_who_takes_much_gives_way_to_who_takes_little() -> None:
     fair = flooded("bad", light="good")
     assert (fair.gives_way("bad"), fair.gives_way("good"), fair.is_needed) == (True, False, True)
-    assert fair.spend("good", 0.005, 0, 3 * WINDOW) == 0
-    assert fair.spend("bad", 0.02, 0, 3 * WINDOW) == pytest.approx(0.02 * ALL_OF_IT)
+    assert fair.spend("good", frames(0.005), 0, 3 * WINDOW) == 0
+    assert fair.spend("bad", frames(0.02), 0, 3 * WINDOW) == pytest.approx(0.02 * ALL_OF_IT)
 
 
 def test_bytes_count_too_for_the_disk_has_to_take_them() -> None:
     fair = Fairness()
     for number in range(20):
-        fair.spend("bad", 0.0001, 1 << 20, number * WINDOW / 4)
-        fair.spend("good", 0.0001, 200, number * WINDOW / 4)
+        fair.spend("bad", 1, 1 << 20, number * WINDOW / 4)
+        fair.spend("good", 1, 200, number * WINDOW / 4)
     assert (fair.gives_way("bad"), fair.gives_way("good")) == (True, False)
 
 
 def test_all_who_take_much_share_one_part() -> None:
     fair = flooded("bad", "worse", light="good")
-    assert fair.spend("worse", 0.02, 0, 3 * WINDOW) == pytest.approx(0.02 * (2 / fairness.HEAVY_TOTAL - 1))
+    assert fair.spend("worse", frames(0.02), 0, 3 * WINDOW) == pytest.approx(
+        0.02 * (2 / fairness.HEAVY_TOTAL - 1)
+    )
 
 
 def test_many_small_frames_count_as_one_large_one() -> None:
     fair = flooded("bad", light="good")
-    pauses = [fair.spend("bad", fairness.SPRINT / 10, 0, 3 * WINDOW) for _ in range(1_000)]
+    pauses = [fair.spend("bad", frames(fairness.SPRINT / 10), 0, 3 * WINDOW) for _ in range(1_000)]
     assert sum(pauses) == pytest.approx(100 * fairness.SPRINT * ALL_OF_IT, rel=0.1)
 
 
 def test_no_pause_is_so_long_that_a_sled_seems_dead() -> None:
     fair = flooded(*(f"bad {number}" for number in range(9)), light="good")
-    assert fair.spend("bad 1", 30.0, 0, 3 * WINDOW) == fairness.PAUSE_MAX
+    assert fair.spend("bad 1", frames(30.0), 0, 3 * WINDOW) == fairness.PAUSE_MAX
 
 
 def test_who_gives_way_does_so_while_it_has_more_than_it_may_send() -> None:
     fair = flooded("bad", light="good")
     now = 3 * WINDOW
     for _ in range(100):
-        fair.spend("good", 0.0001, 0, now)
-        now += fair.spend("bad", 0.002, 0, now)
+        fair.spend("good", frames(0.0001), 0, now)
+        now += fair.spend("bad", frames(0.002), 0, now)
         assert fair.gives_way("bad")
     # The log may be what holds it back.
     for _ in range(100):
-        fair.spend("good", 0.0001, 0, now)
+        fair.spend("good", frames(0.0001), 0, now)
         now += fair.rest("bad", 0.002, now)
         assert fair.gives_way("bad")
 
@@ -100,8 +108,8 @@ def test_who_has_sent_everything_is_as_free_as_anyone() -> None:
     fair = flooded("bad", light="good")
     now = 3 * WINDOW
     while now < 5 * WINDOW + fairness.HEAVY_FOR:
-        assert fair.spend("bad", 0.0001, 0, now) == 0
-        fair.spend("good", 0.0001, 0, now)
+        assert fair.spend("bad", frames(0.0001), 0, now) == 0
+        fair.spend("good", frames(0.0001), 0, now)
         now += WINDOW / 2
     assert not fair.gives_way("bad")
 
@@ -110,7 +118,7 @@ def test_who_gives_way_is_free_once_the_others_are_gone() -> None:
     fair = flooded("bad", light="good")
     now = 3 * WINDOW
     while now < 6 * WINDOW + fairness.LIGHT_FOR:
-        now += 0.005 + fair.spend("bad", 0.005, 0, now)
+        now += 0.005 + fair.spend("bad", frames(0.005), 0, now)
     assert not fair.gives_way("bad")
     assert not fair.is_needed
 
@@ -123,8 +131,8 @@ def test_who_waits_takes_its_part_at_most_and_who_takes_little_never_waits(
     now, waited_until = 0.0, dict.fromkeys("abcde", 0.0)
     for project, seconds in taken:
         now = max(now, waited_until[project]) + seconds
-        pause = fair.spend(project, seconds, 0, now)
-        assert fair.spend("e", 0.0001, 0, now) == 0
+        pause = fair.spend(project, frames(seconds), 0, now)
+        assert fair.spend("e", frames(0.0001), 0, now) == 0
         waited_until[project] = now + pause
         if fair.gives_way(project) and seconds >= fairness.SPRINT:
             assert pause == fairness.PAUSE_MAX or seconds <= fairness.HEAVY_TOTAL * (seconds + pause) + 1e-9
@@ -170,7 +178,7 @@ class Pushing:
         self.received = 0
         self.fairness = FakeFairness(gives_way=gives_way)
         self.project = ProjectInflow(cast("Log", self.log), cast("Fairness", self.fairness), "shop")
-        self.inflow = Inflow(self.project, self._receive)
+        self.inflow = Inflow(self.project, Owner(), now_ms=lambda: 1, received=self._receive)
         self.sent = 0
 
     def _receive(self, events: int) -> None:
@@ -178,7 +186,7 @@ class Pushing:
 
     def push(self, count: int, size: int) -> None:
         events = [stored(str(self.sent + number)) for number in range(1, count + 1)]
-        self.inflow.append(STREAM, self.sent + 1, events, size=size, replayed=0, owner=Owner(), now_ms=1)
+        self.inflow.append(STREAM, self.sent + 1, events, size, 0)
         self.sent += count
 
     async def commit(self) -> None:

@@ -17,7 +17,6 @@ from huskies.limits import SHUTDOWN_LIMIT
 
 # Leaves the interpreter time to end after the servers did.
 _STOP_LIMIT: Final = SHUTDOWN_LIMIT - 0.5
-_SWITCH_INTERVAL: Final = 0.0005
 
 _log = logging.getLogger(__name__)
 
@@ -74,8 +73,6 @@ Launch: TypeAlias = Callable[[Services], Awaitable[None]]
 def run(launch: Launch) -> None:
     """Start what `launch` starts, and return after Ctrl-C or SIGTERM stopped it; raises `HuskiesError`."""
     _fill_standard_streams()
-    # The threads that commit and read give the event loop the interpreter's lock sooner: acks wait for less.
-    sys.setswitchinterval(_SWITCH_INTERVAL)
     # Bounds what stopping takes, whatever hangs; nothing is lost, as what was acknowledged is on disk.
     limit = threading.Timer(_STOP_LIMIT, _end_by_force)
     limit.daemon = True

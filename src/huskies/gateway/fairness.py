@@ -1,9 +1,9 @@
 """Fairness: sleds that push as much as they can give way to those that push little. Pure; time comes in.
 
-What counts is the time that everything which a sled sends costs, batches, snapshots and pings: the event
-loop's, and the disk's. Who takes much of it is a heavy project, be it hostile or behind by a million events.
-As long as others push little, and are to be acknowledged at once, all the heavy ones together get a part of
-the time, in short pieces. Where nobody else is there, or everybody is heavy, nobody waits.
+What counts is the time that what a sled sends costs: the event loop's, and the disk's. Who takes much of it
+is a heavy project, be it hostile or behind by a million events. As long as others push little, and are to be
+acknowledged at once, all the heavy ones together get a part of the time, in short pieces. Where nobody else
+is there, or everybody is heavy, nobody waits.
 """
 
 from __future__ import annotations
@@ -12,7 +12,9 @@ from typing import Final
 
 # Long enough that one large frame makes no project heavy for long, short enough that a flood is noticed.
 WINDOW: Final = 0.1
-# Seconds that the disk is taken to need for a byte.
+# Seconds that a frame takes of the event loop, and a byte of the disk, on a slow machine. To measure it would
+# cost as much as a small frame does.
+FRAME_COST: Final = 10e-6
 BYTE_COST: Final = 20e-9
 # Who took a larger share of a window is heavy.
 HEAVY_SHARE: Final = 0.1
@@ -54,9 +56,9 @@ class Fairness:
         self._heavy[project] = now + HEAVY_FOR
         return min(PAUSE_MAX, seconds * (1 / self._share - 1))
 
-    def spend(self, project: str, seconds: float, size: int, now: float) -> float:
-        """The project took so much of the loop's time for so many bytes; how long it is to pause."""
-        seconds += size * BYTE_COST
+    def spend(self, project: str, frames: float, size: int, now: float) -> float:
+        """So many frames of the project came, of so many bytes; how long it is to pause."""
+        seconds = frames * FRAME_COST + size * BYTE_COST
         if now - self._began >= WINDOW:
             self._next_window(now)
         self._used[project] = self._used.get(project, 0.0) + seconds

@@ -96,11 +96,20 @@ class ProjectInflow:
 class Inflow:
     """Joins what comes from one connection in one turn of the event loop, and hands it to the log.
 
-    `received` is told how many events came.
+    `owner` is told what became of them, `received` how many came.
     """
 
-    def __init__(self, project: ProjectInflow, received: Callable[[int], None]) -> None:
+    def __init__(
+        self,
+        project: ProjectInflow,
+        owner: AppendOwner,
+        *,
+        now_ms: Callable[[], int],
+        received: Callable[[int], None],
+    ) -> None:
         self._project = project
+        self._owner = owner
+        self._now_ms = now_ms
         self._received = received
         # Events that are taken and not committed.
         self._in_flight = 0
@@ -110,9 +119,20 @@ class Inflow:
         self._submitted: deque[tuple[int, int]] = deque()
 
     @property
+    def is_idle(self) -> bool:
+        """Whether nothing came in this turn of the event loop yet."""
+        return self._joined is None
+
+    @property
     def is_crowded(self) -> bool:
         """Whether nothing more is to be read from the connection now."""
-        return self._is_full or self._project.log.crowded
+        # Asked for every frame of every sled: written to cost little.
+        project = self._project
+        return (
+            self._in_flight >= limits.MAX_IN_FLIGHT
+            or project.bytes >= limits.IN_FLIGHT_BYTES_MAX
+            or project.log.crowded
+        )
 
     @property
     def _is_full(self) -> bool:
@@ -129,11 +149,8 @@ class Inflow:
         stream: Stream,
         first_seq: int,
         events: list[RelayedEvent],
-        *,
         size: int,
         replayed: int,
-        owner: AppendOwner,
-        now_ms: int,
     ) -> None:
         """Take a batch; `first_seq` 0: whatever comes next."""
         count = len(events)
@@ -151,7 +168,7 @@ class Inflow:
                 joined.batches += 1
                 return
             self._end_turn()
-        self._joined = Append(stream, first_seq, events, now_ms, replayed, owner, count, size)
+        self._joined = Append(stream, first_seq, events, self._now_ms(), replayed, self._owner, count, size)
         asyncio.get_running_loop().call_soon(self._end_turn)
 
     def hand_over(self) -> None:

@@ -29,7 +29,6 @@ from huskies.protocol.effects import Admit, ApplySnapshot, AskOthers, End, Gatew
 from huskies.protocol.effects import Append as AppendEffect
 
 if TYPE_CHECKING:
-    from huskies.events.model import RelayedEvent
     from huskies.gateway.sessions import Sessions
     from huskies.protocol.gateway import GatewaySession
 
@@ -75,8 +74,14 @@ class _Connection(ABC):
         self._transport = request.transport
         self._closing: asyncio.Task[bool] | None = None
         self._pings = 0
+        # What came and was not charged yet.
+        self._frames = 0
+        self._bytes = 0
         self.inflow = Inflow(
-            sessions.inflow(project), lambda events: sessions.metrics.received(self.version, events)
+            sessions.inflow(project),
+            self.owner(),
+            now_ms=sessions.now_ms,
+            received=lambda events: sessions.metrics.received(self.version, events),
         )
         # What was shown for the join token; None: nothing.
         self.credential: Credential | None = None
@@ -98,28 +103,25 @@ class _Connection(ABC):
             message = reason.encode()[:120].decode(errors="ignore").encode()
             self._closing = asyncio.create_task(self._socket.close(code=code, message=message))
 
-    def append(
-        self, stream: Stream, first_seq: int, events: list[RelayedEvent], size: int, replayed: int
-    ) -> None:
-        """Take a batch for the log."""
-        self.inflow.append(
-            stream,
-            first_seq,
-            events,
-            size=size,
-            replayed=replayed,
-            owner=self.owner(),
-            now_ms=self.sessions.now_ms(),
-        )
+    def charge(self, size: int, *, is_first: bool) -> float:
+        """A frame of this size is dealt with; how long to let others go first.
 
-    async def give_way(self, began: float, size: int) -> None:
-        """What came at `began` (`perf_counter`) is dealt with: wait for room, and for others' turn."""
-        now = time.perf_counter()
-        pause = self.sessions.fairness.spend(self.project, now - began, size, now)
-        if self.inflow.is_crowded:
-            await self.inflow.room(lambda: self._closing is not None)
+        Asked of the first in a turn of the event loop, and then each time that it becomes worth it: this runs
+        for every frame.
+        """
+        self._frames += 1
+        self._bytes += size
+        if not is_first and self._bytes < limits.PIECE_BYTES:
+            return 0.0
+        frames, size, self._frames, self._bytes = self._frames, self._bytes, 0, 0
+        return self.sessions.fairness.spend(self.project, frames, size, time.perf_counter())
+
+    async def give_way(self, pause: float) -> None:
+        """Wait for others' turn, and for room."""
         if pause:
             await asyncio.sleep(pause)
+        if self.inflow.is_crowded:
+            await self.inflow.room(lambda: self._closing is not None)
 
     def _pinged(self, message: WSMessage) -> None:
         """Answer a ping; who sends nothing else is cut off."""
@@ -167,11 +169,11 @@ class V2Connection(_Connection):
             message = await self._socket.receive()
             kind = message.type
             if kind is WSMsgType.TEXT:
-                began, self._pings, self._frame_size = time.perf_counter(), 0, len(message.data)
-                is_greeting = self.stream is None
+                self._pings, self._frame_size, is_first = 0, len(message.data), self.inflow.is_idle
                 await self.apply(self.core.receive(message.data, now()))
-                # A greeting waits for the log, which is no work.
-                await self.give_way(time.perf_counter() if is_greeting else began, self._frame_size)
+                pause = self.charge(self._frame_size, is_first=is_first)
+                if pause or self.inflow.is_crowded:
+                    await self.give_way(pause)
             elif kind is WSMsgType.PING:
                 self.core.heard(now())
                 self._pinged(message)
@@ -215,7 +217,7 @@ class V2Connection(_Connection):
                     self.inflow.hand_over()
                     self.apply_now(self.core.over_quota(self.sessions.quota.reason(self.project)))
                     return
-                self.append(
+                self.inflow.append(
                     self.stream, effect.first_seq, effect.events, self._frame_size, self.core.replayed_through
                 )
             case ApplySnapshot():
@@ -279,9 +281,11 @@ class V1Connection(_Connection):
                 if self.project in self.sessions.quota.over:
                     self.close(wire.CLOSE_GOING_AWAY, self.sessions.quota.reason(self.project))
                     break
-                began, self._pings = time.perf_counter(), 0
+                self._pings, is_first = 0, self.inflow.is_idle
                 self._take(message.data)
-                await self.give_way(began, len(message.data))
+                pause = self.charge(len(message.data), is_first=is_first)
+                if pause or self.inflow.is_crowded:
+                    await self.give_way(pause)
             elif kind is WSMsgType.PING:
                 self._pinged(message)
             elif kind is WSMsgType.BINARY:
@@ -305,7 +309,7 @@ class V1Connection(_Connection):
                     extra={"project": self.project, "dropped": self._refused},
                 )
             return
-        self.append(self._stream, 0, [event], len(data), 0)
+        self.inflow.append(self._stream, 0, [event], len(data), 0)
 
     def on_committed(self, last_seq: int, batches: int, events: int) -> None:  # noqa: ARG002 - AppendOwner's
         """Batches are in the log; v1 is told nothing."""
