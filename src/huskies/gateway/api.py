@@ -6,6 +6,7 @@ import asyncio
 import logging
 import secrets
 from importlib import resources
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -35,14 +36,18 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("huskies.http")
 
+_CONTENT_TYPES: Final = {
+    ".html": "text/html",
+    ".js": "text/javascript",
+    ".css": "text/css",
+    ".svg": "image/svg+xml",
+}
+_FILES: Final = resources.files("huskies.gateway").joinpath("static")
+# The login page is served by who decides about logins.
 _STATIC: Final = {
-    "/": ("index.html", "text/html"),
-    "/static/app.js": ("app.js", "text/javascript"),
-    "/static/board.js": ("board.js", "text/javascript"),
-    "/static/view.js": ("view.js", "text/javascript"),
-    "/static/style.css": ("style.css", "text/css"),
-    "/static/icon.svg": ("icon.svg", "image/svg+xml"),
-    "/static/icon-attention.svg": ("icon-attention.svg", "image/svg+xml"),
+    "/" if file.name == "index.html" else f"/static/{file.name}": file.name
+    for file in _FILES.iterdir()
+    if PurePosixPath(file.name).suffix in _CONTENT_TYPES and file.name != "login.html"
 }
 # What stands in the page for whoever logged in.
 _LOGOUT_PLACE: Final = b"<!-- logout -->"
@@ -291,8 +296,9 @@ class Api:
 
     async def static(self, request: web.Request) -> web.Response:
         """The dashboard's few files, from the package."""
-        name, content_type = _STATIC[request.path]
-        body = resources.files("huskies.gateway").joinpath("static", name).read_bytes()
+        name = _STATIC[request.path]
+        content_type = _CONTENT_TYPES[PurePosixPath(name).suffix]
+        body = _FILES.joinpath(name).read_bytes()
         if name == "index.html" and caller_of(request).login is not None:
             body = body.replace(_LOGOUT_PLACE, _LOGOUT)
         return web.Response(body=body, content_type=content_type, charset="utf-8", headers=_PAGE_HEADERS)

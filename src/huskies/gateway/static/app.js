@@ -1,133 +1,122 @@
 // The dashboard's wiring: what is fetched, what is streamed, and when which part is drawn again.
 
+import { tell, wireAlerts } from "./alerts.js";
 import * as model from "./board.js";
-import * as view from "./view.js";
+import { EVENTS, PROJECTS, getJson } from "./client.js";
+import { $, calm, linkOut, outside, say } from "./dom.js";
+import { wireKeys } from "./keys.js";
+import { applyLimits, limitedNow } from "./limits.js";
+import { filterOf, format, parse, to } from "./routes.js";
+import { Stream } from "./stream.js";
+import { Timeline } from "./timeline.js";
+import { ages } from "./times.js";
+import { attention } from "./view-attention.js";
+import { board as drawBoard, drawSled } from "./view-board.js";
+import { connection, notice, summary } from "./view-head.js";
+import { leavePictures, pictures, wirePictures } from "./view-pictures.js";
+import { storyPage } from "./view-story.js";
+import { timeline as drawTimeline, wireTimeline } from "./view-timeline.js";
 
-const EVENTS = "/gateway/events";
-const PROJECTS = "/gateway/projects";
-const PAGE = 100;
 const POLL_MS = 10_000;
+// A board of 20,000 stories takes a while to make and to read: it is asked for at most this part of the time.
+const POLL_SHARE = 1 / 40;
 const AGES_MS = 5_000;
-const ANSWER_LIMIT_MS = 10_000;
-// How long the stream may take to bring what the log already holds, before it counts as dead.
-const LAG_LIMIT_MS = 3_000;
-// The most event rows kept without anyone asking for older ones: bounds a page that stays open for weeks.
-const ROWS = 300;
+const LIMITS_MS = 86_400_000; // Rate limits that began earlier than that are over.
+const BEFORE = 8; // How much of what happened before is shown at once.
 
+let route = parse(location.hash);
 let board = new Map();
-let timeline = { events: [], next: null, filter: { project: "", story: "", text: "" }, room: ROWS, busy: false, problem: "" };
-let cursor = "0"; // The newest event that the page has; "0": before the first.
+let limits = new Map();
 let newest = null;
 let arrived = []; // From the stream, not drawn yet.
 let sincePoll = null; // What the stream brought while an answer of PROJECTS was on its way.
-let source = null;
+let pollAt = 0;
 let loaded = false;
-let streaming = false;
 let answering = true;
 let staleSince = null;
-let retryMs = 1_000;
 let drawing = 0;
 
-const head = () => (cursor === "0" ? 0 : model.position(cursor));
-
-async function getJson(path, query = {}) {
-  const wanted = Object.entries(query).filter(([, value]) => value !== "");
-  let response;
-  try {
-    response = await fetch(`${path}?${new URLSearchParams(wanted)}`, {
-      headers: { Accept: "application/json" },
-      signal: AbortSignal.timeout(ANSWER_LIMIT_MS),
-    });
-  } catch {
-    throw new Error("the gateway does not answer");
-  }
-  const body = await response.json().catch(() => ({}));
-  if (response.status === 401) location.assign("/login");
-  if (!response.ok) throw new Error(body.error ?? `the gateway answered with status ${response.status}`);
-  return body;
-}
+const timeline = new Timeline(() => {
+  draw();
+  lookAgain();
+});
+const stream = new Stream({
+  opened() {
+    const back = staleSince !== null;
+    connectionChanged();
+    if (back) poll();
+  },
+  event(shown) {
+    newest = shown;
+    arrived.push(shown);
+    sincePoll?.push(shown);
+    draw();
+  },
+  reset(reason) {
+    // What follows would be the whole log from its beginning; its newest page says it sooner.
+    notice(`The gateway's log is another one than before, so everything was loaded again: ${reason}.`);
+    start();
+  },
+  gap({ from, to: last }) {
+    notice(`Events ${from} to ${last} came and went while this page was away: the gateway no longer keeps them. The board is right; the timeline has a hole.`);
+    poll();
+  },
+  broken(reason) {
+    if (reason) notice(`The gateway ended the stream: ${reason}`);
+    connectionChanged();
+  },
+});
 
 // --- starting, and starting afresh -----------------------------------------------------------------
 
-// The page first, the projects second, the stream from the page's newest event: what happens in between is in
-// the stream, and applying it once more to a board that has it already ends at the same board.
+// The projects say up to which event they are true, and the stream goes on from there. The timeline comes by
+// itself: what both bring is one event.
 async function start() {
-  source?.close();
-  streaming = false;
+  stream.close();
   try {
-    const page = await getJson(EVENTS, { before: "latest", limit: PAGE });
-    const { projects } = await getJson(PROJECTS);
-    newest = page.events[0] ?? null;
-    cursor = newest?.cursor ?? "0";
+    const { projects, cursor } = await getJson(PROJECTS);
+    newest = null;
     arrived = [];
+    limits = new Map();
     board = model.replaceProjects(new Map(), projects, Date.now());
-    const filtered = timeline.filter.project || timeline.filter.story;
-    timeline = { ...timeline, events: filtered ? [] : page.events, next: filtered ? null : page.next, room: ROWS, problem: "" };
-    if (filtered) loadTimeline();
+    if (loaded) timeline.restart();
     loaded = true;
     answering = true;
     staleSince = null; // Fresh, and not stale for the moment that the stream takes to open.
-    listen();
+    stream.from(cursor);
+    routed();
+    loadNewest();
   } catch (error) {
     answering = false;
     connectionChanged(error.message);
-    again(start);
+    stream.again(start);
+  }
+}
+
+/** What the board does not say: when the last event came, and which agents are rate-limited. */
+async function loadNewest() {
+  try {
+    const last = await getJson(EVENTS, { before: "latest", limit: 1 });
+    newest ??= last.events[0] ?? null;
+    const since = Date.now() - LIMITS_MS;
+    const { events } = await getJson(EVENTS, { before: "latest", limit: 100, type: "rate_limit_hard_block", since });
+    const held = events.filter(({ project, event }) => !hasMovedSince(project, event)).reverse();
+    limits = new Map([...applyLimits(new Map(), held), ...limits]);
+  } catch {
+    // The stream and the next poll say that the gateway does not answer.
   }
   draw();
 }
 
-function again(action) {
-  setTimeout(action, retryMs);
-  retryMs = Math.min(retryMs * 2, 15_000);
-}
-
-// --- the stream ------------------------------------------------------------------------------------
-
-function listen() {
-  source?.close();
-  const stream = (source = new EventSource(`${EVENTS}?after=${encodeURIComponent(cursor)}`));
-  stream.addEventListener("open", () => {
-    const back = staleSince !== null;
-    streaming = true;
-    retryMs = 1_000;
-    connectionChanged();
-    if (back) poll();
-  });
-  stream.addEventListener("status", (message) => take(JSON.parse(message.data)));
-  stream.addEventListener("reset", (message) => {
-    // What follows would be the whole log from its beginning; its newest page says it sooner.
-    view.notice(`The gateway's log is another one than before, so everything was loaded again: ${JSON.parse(message.data).reason}.`);
-    start();
-  });
-  stream.addEventListener("gap", (message) => {
-    const { from, to } = JSON.parse(message.data);
-    view.notice(`Events ${from} to ${to} came and went while this page was away: the gateway no longer keeps them. The board is right; the timeline has a hole.`);
-    poll();
-  });
-  stream.addEventListener("error", (message) => {
-    // The gateway's own `event: error` has data; the browser's word that the connection broke has none.
-    if (message.data !== undefined) view.notice(`The gateway ended the stream: ${JSON.parse(message.data).reason}`);
-    streaming = false;
-    connectionChanged();
-    // The browser tries again by itself, except where the answer was no stream at all.
-    if (stream.readyState === EventSource.CLOSED && stream === source) again(() => stream === source && listen());
-  });
-}
-
-function take(shown) {
-  // A stream that resumes never repeats an event; that this page shows none twice must not hang on it.
-  if (cursor !== "0" && model.position(shown.cursor) <= head()) return;
-  newest = shown;
-  cursor = shown.cursor;
-  arrived.push(shown);
-  sincePoll?.push(shown);
-  draw();
+function hasMovedSince(project, { story_id, timestamp_ms }) {
+  const story = board.get(project)?.stories.get(story_id);
+  return story?.since_ms != null && story.since_ms > timestamp_ms;
 }
 
 function connectionChanged(problem = "") {
-  const live = streaming && answering;
+  const live = stream.streaming && answering;
   staleSince = live ? null : (staleSince ?? Date.now());
-  view.connection({ live, loaded, streaming, since: staleSince, problem });
+  connection({ live, loaded, streaming: stream.streaming, since: staleSince, problem });
   draw();
 }
 
@@ -136,6 +125,7 @@ function connectionChanged(problem = "") {
 async function poll() {
   if (!loaded || sincePoll !== null) return;
   sincePoll = [];
+  const began = performance.now();
   try {
     const answer = await getJson(PROJECTS);
     const seen = model.position(answer.cursor);
@@ -144,55 +134,69 @@ async function poll() {
     const since = sincePoll.filter((shown) => model.position(shown.cursor) > seen);
     board = model.applyEvents(model.replaceProjects(board, answer.projects, Date.now()), since);
     connectionChanged();
-    checkLag(seen);
+    stream.checkLag(seen);
   } catch (error) {
     answering = false;
     connectionChanged(error.message);
   } finally {
     sincePoll = null;
+    pollAt = performance.now() + Math.max(POLL_MS, (performance.now() - began) / POLL_SHARE);
   }
 }
 
-// A connection that a sleeping laptop or a router forgot still looks open: the log tells.
-function checkLag(latest) {
-  const [stream, before] = [source, head()];
-  if (!streaming || latest <= before) return;
-  setTimeout(() => stream === source && head() === before && listen(), LAG_LIMIT_MS);
+// --- views -----------------------------------------------------------------------------------------
+
+// Which sections a view shows.
+const SECTIONS = {
+  overview: ["attention", "board", "timeline"],
+  attention: ["attention"],
+  board: ["board"],
+  timeline: ["timeline"],
+  pictures: ["pictures"],
+  project: ["project", "attention", "board", "timeline"],
+  story: ["story", "timeline"],
+};
+const NAMES = { attention: "Attention", board: "Board", timeline: "Timeline", pictures: "Pictures" };
+const ALL_SECTIONS = [...new Set(Object.values(SECTIONS).flat())];
+
+/** Go to a view; `isSame`: it is the one that is shown, said otherwise. */
+function go(next, isSame = false) {
+  history[isSame ? "replaceState" : "pushState"](null, "", format(next));
+  route = next;
+  routed(!isSame);
 }
 
-// --- the timeline ----------------------------------------------------------------------------------
-
-async function loadTimeline() {
-  const { filter, next } = timeline;
-  const isCurrent = () => timeline.filter.project === filter.project && timeline.filter.story === filter.story;
-  timeline = { ...timeline, busy: true, problem: "" };
-  draw();
-  try {
-    const { project, story } = filter;
-    const page = await getJson(EVENTS, { before: next ?? "latest", limit: PAGE, project, story });
-    if (!isCurrent()) return;
-    const events = model.mergeEvents(timeline.events, page.events);
-    timeline = { ...timeline, events, next: page.next, room: Math.max(ROWS, events.length), busy: false };
-  } catch (error) {
-    if (isCurrent()) timeline = { ...timeline, busy: false, problem: error.message };
+function routed(isNew = false) {
+  const isEmpty = loaded && board.size === 0;
+  document.body.dataset.view = route.view;
+  for (const name of ALL_SECTIONS) $(name).hidden = !loaded || isEmpty || !SECTIONS[route.view].includes(name);
+  for (const node of document.querySelectorAll("nav a")) {
+    const here = parse(node.hash).view === route.view;
+    if (here) node.setAttribute("aria-current", "page");
+    else node.removeAttribute("aria-current");
+  }
+  if ($("find").value !== route.find) $("find").value = route.find;
+  if (route.view !== "pictures") leavePictures();
+  if (SECTIONS[route.view].includes("timeline")) timeline.show(filterOf(route), route.view === "story");
+  if (isNew) {
+    scrollTo({ top: 0, behavior: "instant" });
+    $("scroll").scrollTop = 0;
+    headingOf(route.view)?.focus({ preventScroll: true });
   }
   draw();
 }
+
+const headingOf = (view) => $(view === "overview" ? "attention-title" : `${view}-title`);
 
 function filterTimeline(change) {
-  const filter = { ...timeline.filter, ...change };
-  const { project, story } = timeline.filter;
-  timeline = { ...timeline, filter };
-  if (filter.project !== project || filter.story !== story) {
-    timeline = { ...timeline, events: [], next: null, room: ROWS };
-    loadTimeline();
-  }
-  draw();
+  timeline.looked();
+  go({ ...route, filter: { ...route.filter, ...change } }, true);
 }
 
-const isWanted = ({ project, event }) =>
-  (!timeline.filter.project || project === timeline.filter.project) &&
-  (!timeline.filter.story || event.story_id === timeline.filter.story);
+async function before(project, story) {
+  const page = await getJson(EVENTS, { before: "latest", limit: BEFORE, project, story });
+  return { events: page.events, isAll: page.next === null };
+}
 
 // --- drawing ---------------------------------------------------------------------------------------
 
@@ -204,31 +208,80 @@ function draw() {
 function drawNow() {
   drawing = 0;
   const now = Date.now();
-  if (arrived.length) {
-    const events = arrived;
-    arrived = [];
-    const isNew = events.some(({ project }) => !board.has(project));
-    board = model.applyEvents(board, events);
-    const live = model.mergeEvents(timeline.events, events.filter(isWanted));
-    const kept = live.slice(0, timeline.room);
-    timeline = { ...timeline, events: kept, next: kept.length < live.length ? kept.at(-1).cursor : timeline.next };
-    if (isNew) poll();
-  }
+  takeArrived();
   if (!loaded) return;
-  const needed = model.attention(board, now);
-  view.summary(board, needed, newest, staleSince !== null);
-  view.attention(needed);
-  view.board(board);
-  view.timeline(timeline, board);
+  const needed = model.attention(board, limitedNow(limits, now), now);
+  const { view, project } = route;
+  summary(board, needed.length, newest, staleSince !== null, nameOf(route));
+  $("welcome").hidden = board.size > 0;
+  if (board.size === 0) return;
+  const shown = new Set(SECTIONS[view]);
+  if (shown.has("attention")) attention(needed.filter((need) => view !== "project" || need.project === project), view !== "overview", before);
+  if (shown.has("board")) drawBoard(board, { find: route.find, only: view === "project" ? project : "" });
+  if (shown.has("project")) drawProject(project);
+  if (shown.has("story")) storyPage(project, route.story, board.get(project)?.stories.get(route.story), timeline, now);
+  if (shown.has("timeline")) drawTimeline(timeline, filterOf(route), view === "project" || view === "story" ? view : "", board);
+  if (shown.has("pictures")) pictures(route, board, () => stream.head);
 }
 
-view.wire({ filter: filterTimeline, older: loadTimeline });
+function takeArrived() {
+  if (!arrived.length) return;
+  const events = arrived;
+  arrived = [];
+  const isNew = events.some(({ project }) => !board.has(project));
+  const wasEmpty = board.size === 0;
+  board = model.applyEvents(board, events);
+  limits = applyLimits(limits, events);
+  timeline.take(events);
+  tell(events, stillHolds);
+  if (isNew) poll();
+  if (wasEmpty && board.size) routed();
+}
+
+function stillHolds({ project, event }) {
+  const story = board.get(project)?.stories.get(event.story_id);
+  if (event.type === "rate_limit_hard_block") return Date.parse(event.reset_at) > Date.now();
+  return (event.type === "story_blocked" ? story?.blocked : story?.merge_failure) === event.reason;
+}
+
+function nameOf({ view, project, story }) {
+  if (view === "story") return model.storyTitle(board.get(project)?.stories.get(story) ?? { story_id: story });
+  return view === "project" ? project : NAMES[view];
+}
+
+function drawProject(name) {
+  const project = board.get(name);
+  $("project-title").replaceChildren(outside("", name));
+  say($("project-note"), project ? "" : "The gateway knows no project of this name, or you may not see it.");
+  $("project-sled").hidden = !project;
+  if (!project) return;
+  drawSled($("project-sled"), project);
+  $("project-link").replaceChildren(linkOut(project.url, {}, "its own server") ?? "");
+}
+
+const lookAgain = wireTimeline({
+  filter: filterTimeline,
+  older: () => timeline.older(),
+  near: () => timeline.near(),
+  looked: () => timeline.looked(),
+});
+wirePictures(({ days = route.days, project = route.filter.project }) => go(to("pictures", { days, filter: { project } }), true));
+wireKeys((next) => go(next));
+wireAlerts();
+$("find").addEventListener("input", ({ target }) => go({ ...route, find: target.value }, true));
+for (const node of document.querySelectorAll(".origin")) node.textContent = location.origin;
+addEventListener("popstate", () => {
+  route = parse(location.hash);
+  routed(true);
+});
 document.addEventListener("visibilitychange", () => {
   drawing = 0; // A frame that was asked for may not come any more.
   draw();
   if (!document.hidden) poll();
 });
-setInterval(() => document.hidden || poll(), POLL_MS);
-setInterval(() => document.hidden || (view.ages(Date.now()), draw()), AGES_MS);
+addEventListener("online", () => poll());
+calm.addEventListener("change", draw);
+setInterval(() => document.hidden || performance.now() < pollAt || poll(), POLL_MS / 10);
+setInterval(() => document.hidden || (ages(Date.now()), draw()), AGES_MS);
 connectionChanged();
 start();

@@ -20,6 +20,13 @@ export const SILENT_GRACE_MS = 10_000;
 export const stageName = (stage) => STAGE_NAMES.get(stage) ?? stage ?? "Stage not known yet";
 export const storyTitle = (story) => story.story_name || story.story_id;
 
+
+/** A story's number and kind, where its id is made of them; else the whole id. */
+export function shortId(id) {
+  const [, number, kind] = /^(\d+)_([a-z]+)_/.exec(id) ?? [];
+  return number ? `#${number} ${kind}` : id;
+}
+
 /** The place in the gateway's log that a cursor names. */
 export const position = (cursor) => Number(cursor.split("-")[1]);
 
@@ -86,18 +93,38 @@ function sameProject(one, other) {
   });
 }
 
-/** What needs a person, oldest first. Each has a `key` that stays the same for as long as it does. */
-export function attention(board, now) {
-  const found = [];
-  for (const project of board.values()) {
-    for (const story of project.stories.values()) {
-      if (story.blocked != null)
-        found.push(heldUp("blocked", project, story, story.blocked, story.blocked_since_ms));
-      if (story.merge_failure != null)
-        found.push(heldUp("merge", project, story, story.merge_failure, story.merge_failure_since_ms));
-    }
-    found.push(...sledTrouble(project, now));
+// Boards of 20,000 stories are looked through again at each drawing; what is the same project says the same.
+const lookedAt = new WeakMap();
+
+function look(project) {
+  const known = lookedAt.get(project);
+  if (known) return known;
+  const found = { heldUp: [], inFlight: 0 };
+  for (const story of project.stories.values()) {
+    if (isInFlight(story)) found.inFlight += 1;
+    if (story.blocked != null)
+      found.heldUp.push(heldUp("blocked", project, story, story.blocked, story.blocked_since_ms));
+    if (story.merge_failure != null)
+      found.heldUp.push(heldUp("merge", project, story, story.merge_failure, story.merge_failure_since_ms));
   }
+  lookedAt.set(project, found);
+  return found;
+}
+
+const isInFlight = ({ stage }) => stage !== null && stage !== "1_backlog" && !FINISHED.has(stage);
+export const isHeldUp = ({ blocked, merge_failure }) => blocked != null || merge_failure != null;
+
+/** How many stories someone works on. */
+export const inFlight = (board) => [...board.values()].reduce((sum, project) => sum + look(project).inFlight, 0);
+
+/**
+ * What needs a person, oldest first. Each has a `key` that stays the same for as long as it does.
+ *
+ * `limited`: agents that are rate-limited, as `limits.js` says.
+ */
+export function attention(board, limited, now) {
+  const found = [...limited];
+  for (const project of board.values()) found.push(...look(project).heldUp, ...sledTrouble(project, now));
   return found.sort((a, b) => (a.since ?? now) - (b.since ?? now) || (a.key < b.key ? -1 : 1));
 }
 
@@ -151,8 +178,12 @@ function ranges(them) {
   return texts.join("; ");
 }
 
-/** Two lists of shown events as one, newest first, none twice. */
+/** Two lists of shown events as one, newest first, none twice. Both are newest first. */
 export function mergeEvents(one, other) {
+  if (!one.length || !other.length) return one.length ? one : other;
+  const [a, b] = position(one[0].cursor) > position(other[0].cursor) ? [one, other] : [other, one];
+  // The usual case: what is newer lies before all of what is older.
+  if (position(a.at(-1).cursor) > position(b[0].cursor)) return [...a, ...b];
   const all = new Map([...one, ...other].map((shown) => [position(shown.cursor), shown]));
-  return [...all].sort(([a], [b]) => b - a).map(([, shown]) => shown);
+  return [...all].sort(([x], [y]) => y - x).map(([, shown]) => shown);
 }
