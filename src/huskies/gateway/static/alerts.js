@@ -8,29 +8,33 @@ const WANTED = "huskies-notify";
 const TITLES = { story_blocked: "Blocked", merge_failure: "Merge failed", rate_limit_hard_block: "Rate-limited" };
 
 const can = () => typeof Notification === "function";
-const wanted = () => can() && Notification.permission === "granted" && localStorage.getItem(WANTED) === "yes";
+
+// Asked of the browser when it may have changed: to ask it for each frame of a burst takes as long as to draw it.
+let wanted = false;
 
 export function wireAlerts() {
   $("notify").addEventListener("click", async () => {
-    if (wanted()) localStorage.setItem(WANTED, "no");
+    if (wanted) localStorage.setItem(WANTED, "no");
     else if ((await Notification.requestPermission()) === "granted") localStorage.setItem(WANTED, "yes");
     drawButton();
   });
+  document.addEventListener("visibilitychange", drawButton);
   drawButton();
 }
 
 function drawButton() {
+  wanted = can() && Notification.permission === "granted" && localStorage.getItem(WANTED) === "yes";
   $("notify").hidden = !can();
   const denied = can() && Notification.permission === "denied";
   $("notify").disabled = denied;
-  $("notify").ariaPressed = String(wanted());
+  $("notify").ariaPressed = String(wanted);
   $("notify").title = denied ? "The browser does not allow this page to notify" : "Notify me of what needs attention, as it happens";
-  say($("notify-text"), denied ? "Notifications not allowed" : wanted() ? "Notifying" : "Notify me");
+  say($("notify-text"), denied ? "Notifications not allowed" : wanted ? "Notifying" : "Notify me");
 }
 
 /** Tell of these events, which the stream brought; `holds(shown)`: it is still so after all of them. */
 export function tell(events, holds) {
-  if (!wanted()) return;
+  if (!wanted) return;
   for (const shown of events) {
     const { project, event, replayed, cursor } = shown;
     const title = TITLES[event.type];

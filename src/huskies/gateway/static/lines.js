@@ -23,7 +23,6 @@ export const haystack = ({ project, event }) =>
 
 export function makeLine({ project, event, replayed, received_ms }) {
   const [what, reason] = words(event);
-  const late = `Recorded while the sled was cut off; it arrived ${fullTime(received_ms)}`;
   const node = h(
     "li",
     { className: "line" },
@@ -35,7 +34,7 @@ export function makeLine({ project, event, replayed, received_ms }) {
       link(projectRoute(project), { className: "of" }, outside("", project)),
       fixedTime(event.timestamp_ms),
       ageNode(event.timestamp_ms, " ago"),
-      replayed && h("span", { className: "replayed", title: late }, "replayed"),
+      replayed && h("span", { className: "replayed", title: `Recorded while the sled was cut off; it arrived ${fullTime(received_ms)}` }, "replayed"),
     ),
   );
   node.dataset.type = event.type;

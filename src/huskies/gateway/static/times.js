@@ -17,18 +17,24 @@ export function age(ms) {
   return hours % 24 && days < 4 ? `${plural(days, "day", "days")} ${hours % 24} h` : plural(days, "day", "days");
 }
 
-export const clock = (ms) =>
-  DAY.format(ms) === DAY.format(Date.now()) ? CLOCK.format(ms) : `${DAY.format(ms)}, ${CLOCK.format(ms)}`;
+export function clock(ms) {
+  const today = new Date().setHours(0, 0, 0, 0);
+  return ms >= today && ms < today + 86_400_000 ? CLOCK.format(ms) : `${DAY.format(ms)}, ${CLOCK.format(ms)}`;
+}
 
 export const fullTime = (ms) => FULL.format(ms);
 
-export const fixedTime = (ms) => h("time", { dateTime: new Date(ms).toISOString(), title: FULL.format(ms) }, clock(ms));
+export const fixedTime = (ms) => h("time", { dateTime: new Date(ms).toISOString() }, clock(ms));
+
+// Said in full to who points at it: a burst makes thousands that no one points at.
+document.addEventListener("pointerover", ({ target }) => {
+  if (target instanceof HTMLTimeElement) target.title ||= FULL.format(Date.parse(target.dateTime));
+});
 
 /** How long ago that is, kept true by `ages`. */
 export function ageNode(ms, ago = "") {
-  const node = fixedTime(ms);
+  const node = h("time", { dateTime: new Date(ms).toISOString() }, age(Date.now() - ms) + ago);
   Object.assign(node.dataset, { ms, ago });
-  say(node, age(Date.now() - ms) + ago);
   return node;
 }
 

@@ -50,7 +50,7 @@ export function board(projects, { find, only }) {
   page = only;
   shown = wanted;
   for (const row of rows.values()) drawRow(row, projects.get(row.name));
-  for (const { node, from } of moving.length > CALM_MOVES ? [] : moving) glide(node, from);
+  for (const { node, from } of moving) glide(node, from);
   // Moving a node in the page takes the focus from it.
   if (focused !== document.activeElement && focused.isConnected) focused.focus({ preventScroll: true });
 }
@@ -80,10 +80,12 @@ function findMoves(projects) {
     for (const story of project.stories.values()) {
       const old = before.stories.get(story.story_id);
       const node = old && old.stage !== story.stage && cards.get(cardKey(project, story))?.node;
-      if (node?.isConnected) moves.push({ node, from: node.getBoundingClientRect() });
+      if (node?.isConnected) moves.push(node);
+      // To ask where a card stands has the browser lay out the page: not for a burst, in which none glides.
+      if (moves.length > CALM_MOVES) return [];
     }
   }
-  return moves;
+  return moves.map((node) => ({ node, from: node.getBoundingClientRect() }));
 }
 
 function glide(node, from) {
@@ -166,7 +168,9 @@ export function drawSled(node, { connected, outstanding, last_seen_ms: seen }) {
     : connected ? ["connected", "connected"]
     : seen === null ? ["never", "sled never seen"]
     : ["silent", "not connected for ", ageNode(seen)];
-  node.dataset.state = state;
+  const said = JSON.stringify([state, outstanding, seen]);
+  if (node.dataset.said === said) return;
+  Object.assign(node.dataset, { state, said });
   node.replaceChildren(...text);
 }
 

@@ -33,6 +33,7 @@ export function summary(board, count, newest, stale, where) {
   if ($("icon").getAttribute("href") !== icon) $("icon").setAttribute("href", icon);
   const empty = board.size === 0 && newest === null;
   document.body.dataset.needed = count > 0;
+  $("verdict").hidden = empty;
   say($("headline"), empty ? "" : count === 0 ? "Nothing needs you" : count === 1 ? "1 thing needs you" : `${count.toLocaleString()} things need you`);
   say($("in-flight"), empty ? "" : `${plural(board.size, "project", "projects")}, ${plural(inFlight(board), "story", "stories")} in flight`);
   drawNewest(newest);
