@@ -14,6 +14,7 @@ from typing import Final
 
 from bench.biglog import measure_log
 from bench.counts import measure_counts
+from bench.dashboard import measure_dashboard
 from bench.emit import measure_emit
 from bench.hostile import measure_hostile
 from bench.idle import measure_idle
@@ -37,6 +38,7 @@ _MEASUREMENTS: Final[dict[str, Callable[[Bench], None]]] = {
     "log": measure_log,
     "counts": measure_counts,
     "emit": measure_emit,
+    "dashboard": measure_dashboard,
     "peers": measure_peers,
 }
 # Sender and receiver are threads of one process: neither shall wait long for the other.

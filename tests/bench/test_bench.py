@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -32,6 +33,16 @@ def test_measures_at_tiny_sizes_and_prints_one_table() -> None:
     assert "| measurement | reached | target |" in done.stdout
     readers = ("one reader of everything", "StatusBroadcaster.publish", "history of one story")
     for what in (*readers, "catches up", "counting 2,000 events", "emit"):
+        assert what in done.stdout
+
+
+@pytest.mark.skipif(
+    not shutil.which("chromium"), reason="chromium is not installed: `make needs` installs it"
+)
+def test_measures_the_dashboard_at_tiny_sizes() -> None:
+    done = run_bench("--only", "dashboard")
+    assert done.returncode == 0, done.stdout + done.stderr
+    for what in ("5 projects, 50 stories: interactive", "its scripts", "visible, p95", "frame, longest"):
         assert what in done.stdout
 
 
