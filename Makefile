@@ -8,10 +8,13 @@ BENCH_STAMP := $(VENV)/.installed-bench
 AUDIT_VENV := .venv-audit
 AUDIT_STAMP := $(AUDIT_VENV)/.installed
 LOCKS := requirements.lock requirements-bench.lock requirements-audit.lock
+# Those that README shows.
+PICTURES := overview-laptop-light overview-laptop-dark story-laptop-light story-laptop-dark \
+	pictures-laptop-light pictures-laptop-dark
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup needs run test faults fuzz lint format bench bench-quick lock audit clean
+.PHONY: help setup needs run test faults fuzz lint screenshots format bench bench-quick lock audit clean
 
 help:  ## Show this help.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -54,6 +57,11 @@ lint: $(STAMP)  ## Check style and types.
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+
+screenshots: $(STAMP)  ## Take pictures of the dashboard: all into build/screenshots, those of README into docs/pictures.
+	$(BIN)/python -m tests.browser.screenshots build/screenshots
+	mkdir -p docs/pictures
+	for name in $(PICTURES); do cp build/screenshots/$$name.png docs/pictures/; done
 
 format: $(STAMP)  ## Put the code into its form.
 	$(BIN)/ruff check --fix
