@@ -57,6 +57,16 @@ def test_who_is_alone_never_waits() -> None:
     assert not fair.gives_way("bad")
 
 
+def test_of_many_that_are_alike_and_are_served_one_after_the_other_nobody_waits() -> None:
+    fair = Fairness()
+    now = 0.0
+    for turn in range(1_000):
+        # What an event loop reads from one connection before it goes on to the next.
+        assert fair.spend(f"sled {turn % 100}", frames(0.018), 0, now) == 0
+        now += 0.018
+    assert not fair.is_needed
+
+
 def test_who_takes_much_gives_way_to_who_takes_little() -> None:
     fair = flooded("bad", light="good")
     assert (fair.gives_way("bad"), fair.gives_way("good"), fair.is_needed) == (True, False, True)

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 from typing import Final
 
-# Long enough that one large frame makes no project heavy for long, short enough that a flood is noticed.
-WINDOW: Final = 0.1
+# Long enough that whoever is served in one long turn of the event loop, while a hundred others wait for
+# theirs, takes no large share of it.
+WINDOW: Final = 0.5
 # Seconds that a frame takes of the event loop, and a byte of the disk, on a slow machine. To measure it would
 # cost as much as a small frame does.
 FRAME_COST: Final = 10e-6
@@ -61,21 +62,19 @@ class Fairness:
         seconds = frames * FRAME_COST + size * BYTE_COST
         if now - self._began >= WINDOW:
             self._next_window(now)
-        self._used[project] = self._used.get(project, 0.0) + seconds
+        used = self._used[project] = self._used.get(project, 0.0) + seconds
+        if used > HEAVY_SHARE * WINDOW:
+            self._heavy[project] = now + HEAVY_FOR
+        elif project not in self._heavy:
+            self._light_until = now + LIGHT_FOR
+        is_needed = bool(self._heavy) and now < self._light_until
+        self._share = HEAVY_TOTAL / len(self._heavy) if is_needed else 1.0
         if not self.gives_way(project):
             return 0.0
         run = self._run[project] = self._run.get(project, 0.0) + seconds
         return 0.0 if run < SPRINT else self.rest(project, self._run.pop(project), now)
 
     def _next_window(self, now: float) -> None:
-        seconds, used = now - self._began, self._used
         # Who gives way takes less for that alone: it is heavy until that held it back no more.
-        heavy = {project: until for project, until in self._heavy.items() if until > now}
-        for project, spent in used.items():
-            if spent > HEAVY_SHARE * seconds:
-                heavy[project] = now + HEAVY_FOR
-        if used.keys() - heavy.keys():
-            self._light_until = now + LIGHT_FOR
-        self._heavy = heavy
-        self._share = HEAVY_TOTAL / len(heavy) if heavy and now < self._light_until else 1.0
+        self._heavy = {project: until for project, until in self._heavy.items() if until > now}
         self._began, self._used, self._run = now, {}, {}
