@@ -13,8 +13,9 @@ from huskies.events import codec
 from huskies.protocol import peer_wire, wire
 from huskies.protocol.effects import Accepted, Admit, Append, ApplySnapshot, AskOthers, End, Send
 from huskies.protocol.gateway import GatewaySession
+from huskies.protocol.outbox_view import OutboxView
 from huskies.protocol.peer import AllAnnounced, Announced, Greeted, PeerSession, TakeRuns
-from huskies.protocol.sled import OutboxView, SledSession
+from huskies.protocol.sled import SledSession
 
 # A byte that stands in a signature that does not hold.
 _BAD: Final = 0

@@ -26,7 +26,9 @@ from huskies.protocol.effects import (
     SledEffect,
     TakeSnapshot,
 )
-from huskies.protocol.sled import OutboxView, Pinned, SledSession, Want
+from huskies.protocol.outbox_view import OutboxView
+from huskies.protocol.pinned import Pinned
+from huskies.protocol.sled import SledSession, Want
 from huskies.signing import is_signed
 
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))

@@ -33,7 +33,8 @@ from huskies.protocol.effects import (
     TakeSnapshot,
 )
 from huskies.protocol.gateway import GatewaySession
-from huskies.protocol.sled import OutboxView, SledSession
+from huskies.protocol.outbox_view import OutboxView
+from huskies.protocol.sled import SledSession
 
 Origin: TypeAlias = tuple[str, str]
 GATEWAY_ID = "ab" * 32

@@ -126,13 +126,7 @@ class Inflow:
     @property
     def is_crowded(self) -> bool:
         """Whether nothing more is to be read from the connection now."""
-        # Asked for every frame of every sled: written to cost little.
-        project = self._project
-        return (
-            self._in_flight >= limits.MAX_IN_FLIGHT
-            or project.bytes >= limits.IN_FLIGHT_BYTES_MAX
-            or project.log.crowded
-        )
+        return self._is_full or self._project.log.crowded
 
     @property
     def _is_full(self) -> bool:

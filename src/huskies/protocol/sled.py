@@ -28,28 +28,8 @@ from huskies.protocol.effects import (
     SledEffect,
     TakeSnapshot,
 )
-
-
-class OutboxView(msgspec.Struct, frozen=True, kw_only=True):
-    """What the outbox holds when a session begins.
-
-    Everything from `oldest` to `last_seq` is held; `acked` is the newest acknowledged, `copies` on how many
-    gateways the sled wants its events to be, and `held` the newest that so many are known to hold. Nothing
-    from `barrier` on may be sent in this epoch (None: no barrier), and the event there is skipped if
-    `barrier_set_aside`.
-    """
-
-    project: str
-    sled_id: str
-    epoch: str
-    last_seq: int
-    acked: int
-    oldest: int
-    copies: int = 1
-    held: int = 0
-    barrier: int | None = None
-    barrier_set_aside: bool = False
-    previous: tuple[wire.PreviousEpoch, ...] = ()
+from huskies.protocol.outbox_view import OutboxView
+from huskies.protocol.pinned import Pinned
 
 
 class Want(msgspec.Struct, frozen=True):
@@ -57,34 +37,6 @@ class Want(msgspec.Struct, frozen=True):
 
     first_seq: int
     count: int
-
-
-class Pinned(msgspec.Struct, frozen=True):
-    """The gateway that this sled was enrolled with at a URL; None: with none there.
-
-    `known` are all that it was enrolled with. `verify` checks signatures.
-    """
-
-    gateway_id: str | None
-    known: frozenset[str]
-    verify: Callable[[str, bytes, bytes], bool]
-
-    def problem_with(self, challenge: wire.Challenge, project: str) -> str | None:
-        """Why a challenge is not that gateway's; None where it is."""
-        if self.gateway_id is None:
-            # Whoever passes its challenge on would be the sled there.
-            is_elsewhere = challenge.gateway_id.lower() in self.known
-            return "the sled was enrolled with this gateway at another URL" if is_elsewhere else None
-        if challenge.gateway_id.lower() != self.gateway_id:
-            return (
-                f"this is another gateway ({challenge.gateway_id[:16]}) than the one that the sled was "
-                f"enrolled with ({self.gateway_id[:16]}); join again if that is meant (--join)"
-            )
-        text = wire.challenge_text(gateway_id=challenge.gateway_id, nonce=challenge.nonce, project=project)
-        signature = bytes.fromhex(challenge.signature or "")
-        if not self.verify(self.gateway_id, signature, text):
-            return "the gateway does not prove that it is the one that the sled was enrolled with"
-        return None
 
 
 # By how much batches get smaller where one was not acknowledged in time, and larger again with each that was.

@@ -19,7 +19,7 @@ import msgspec
 from huskies import limits
 from huskies.errors import StoreError
 from huskies.events.model import StatusEvent
-from huskies.protocol.sled import OutboxView
+from huskies.protocol.outbox_view import OutboxView
 from huskies.protocol.wire import SnapshotStory
 from huskies.sled import outbox_schema as schema
 from huskies.sled.broadcast import Receipt

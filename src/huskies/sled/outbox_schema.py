@@ -13,7 +13,7 @@ from typing import Any, Final
 import msgspec
 
 from huskies import limits
-from huskies.protocol.sled import OutboxView
+from huskies.protocol.outbox_view import OutboxView
 from huskies.protocol.wire import PreviousEpoch, SnapshotStory
 from huskies.sled.board import Published, merge
 from huskies.sled.scan import SeenStory

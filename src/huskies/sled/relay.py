@@ -16,7 +16,7 @@ import msgspec
 from huskies.errors import StoreError
 from huskies.protocol import wire
 from huskies.protocol.failover import Failover, Outcome
-from huskies.protocol.sled import Pinned
+from huskies.protocol.pinned import Pinned
 from huskies.signing import is_signed
 from huskies.sled.outbox import Outbox
 from huskies.sled.relay_connect import AttemptError, Connector

@@ -25,7 +25,8 @@ from huskies.protocol.effects import (
     SledEffect,
     TakeSnapshot,
 )
-from huskies.protocol.sled import Pinned, SledSession
+from huskies.protocol.pinned import Pinned
+from huskies.protocol.sled import SledSession
 from huskies.sled.board import fit
 from huskies.sled.outbox import Outbox
 from huskies.sockets import clean, close_socket, first_of

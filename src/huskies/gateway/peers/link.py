@@ -20,9 +20,9 @@ from huskies.gateway.peers.bases import Bases
 from huskies.gateway.peers.holders import Sent
 from huskies.gateway.peers.incoming import Incoming
 from huskies.gateway.peers.mending import Fetches, answer
+from huskies.gateway.peers.news import News
 from huskies.gateway.peers.outgoing import Outgoing
 from huskies.gateway.peers.walk import Walk
-from huskies.gateway.store.blocks import Stream
 from huskies.protocol import peer_wire as wire
 from huskies.protocol.effects import End, Ping, Send
 from huskies.protocol.gateway import Elsewhere
@@ -53,7 +53,6 @@ if TYPE_CHECKING:
 _log = logging.getLogger("huskies.peers")
 
 _TICK: Final = 1.0
-_NOTHING_SAID: Final = (None, False)
 _CHECKS_AT_ONCE: Final = 200
 
 
@@ -98,8 +97,7 @@ class PeerLink:
         self._frame_size = 0
         # How far the other gateway held what this one lacked when the connection began.
         self._awaited: dict[Origin, int] = {}
-        self._said: dict[Origin, tuple[int | None, bool]] = {}
-        self._said_news = 0
+        self._news = News(peers.log.sequences)
         self._began = asyncio.get_running_loop().time()
         self._end: asyncio.Future[End] = asyncio.get_running_loop().create_future()
 
@@ -254,7 +252,7 @@ class PeerLink:
             self._out.frame_bytes = limits.PEER_FRAME_BYTES_SLOW
         news = self._peers.log.sequences.news
         standing = await self._peers.log.standing()
-        self._note_said([each.stream for each in standing], news)
+        self._news.said([each.stream for each in standing], news)
         self._carry_out_now(self.core.announce(self._out.announcement(*each) for each in standing))
 
     async def _announced(self, sequences: Sequence[wire.Sequence]) -> None:
@@ -369,24 +367,9 @@ class PeerLink:
             now = asyncio.get_running_loop().time()
             self._carry_out_now(self.core.tick(now))
             await self.bases.look_again(now)
-            if self.open and self._said_news != self._peers.log.sequences.news:
-                self._say_news()
-
-    def _say_news(self) -> None:
-        """Name the sequences that were closed or contested since."""
-        count = self._peers.log.sequences.news
-        news = [
-            stream
-            for stream in self._peers.log.sequences.all_live()
-            if self._said.get(stream.origin, _NOTHING_SAID) != (stream.closed_seq, stream.contested)
-        ]
-        self._note_said(news, count)
-        said = [self._out.announcement(stream) for stream in news]
-        self._say(wire.Sequences(sequences=said))
-
-    def _note_said(self, streams: Sequence[Stream], news: int) -> None:
-        self._said_news = news
-        self._said.update({stream.origin: (stream.closed_seq, stream.contested) for stream in streams})
+            if self.open and self._news.is_any:
+                said = [self._out.announcement(stream) for stream in self._news.take()]
+                self._say(wire.Sequences(sequences=said))
 
     async def _until_end(self) -> str:
         """Until the end, and until what was to be said before it is said, if that goes quickly."""
