@@ -13,8 +13,8 @@ from typing import Final
 # Long enough that whoever is served in one long turn of the event loop, while a hundred others wait for
 # theirs, takes no large share of it.
 WINDOW: Final = 0.5
-# Seconds that a frame takes of the event loop, and a byte of the disk, on a slow machine: reckoned, so that the
-# same frames count the same wherever they come, and for many of them at once.
+# Seconds that a frame takes of the event loop, and a byte of the disk, on a slow machine: reckoned, so that
+# the same frames count the same wherever they come, and for many of them at once.
 FRAME_COST: Final = 10e-6
 BYTE_COST: Final = 20e-9
 # Who took a larger share of a window is heavy.

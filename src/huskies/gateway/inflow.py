@@ -41,11 +41,6 @@ class ProjectInflow:
         return self._fairness.gives_way(self._project)
 
     @property
-    def is_full(self) -> bool:
-        """Whether nothing more is to be read from any of the connections now."""
-        return self.bytes >= limits.IN_FLIGHT_BYTES_MAX
-
-    @property
     def may_submit(self) -> bool:
         """Whether the log may have something now."""
         return not self.gives_way or not (self.in_log or self._resting)
@@ -130,7 +125,7 @@ class Inflow:
 
     @property
     def _is_full(self) -> bool:
-        return self._in_flight >= limits.MAX_IN_FLIGHT or self._project.is_full
+        return self._in_flight >= limits.MAX_IN_FLIGHT or self._project.bytes >= limits.IN_FLIGHT_BYTES_MAX
 
     async def room(self, is_closing: Callable[[], bool]) -> None:
         """Wait while more is in flight than may be: not reading is how a sled is slowed down."""
