@@ -18,10 +18,11 @@ from faults.processes import until
 from faults.proxy import Seen
 from faults.readers import StreamReader
 from faults.setting import Setting
+from huskies import limits
 
 _CUT_OFF = "a slow reader was disconnected"
-# What a reader may cost the gateway: what is written at once, twice, and the objects around it.
-_KIB_PER_READER = 512
+# What a reader may cost the gateway: the blocks it holds, what of them is written, and the transport's copy.
+_KIB_PER_READER = 3 * limits.READER_BYTES_MAX >> 10
 _KIB_NOISE = 64 << 10
 # So many of them then read on; reading everything takes a while.
 _RESUMING = 5

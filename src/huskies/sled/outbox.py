@@ -49,7 +49,7 @@ def draw_epoch() -> str:
     return secrets.token_hex(16)
 
 
-class _Job(msgspec.Struct, gc=False):
+class _Job(msgspec.Struct):
     """A durable step; `entries` are announced once it is committed, `done` then gets its result."""
 
     run: Callable[[OutboxStore], Any]

@@ -7,17 +7,17 @@ from collections.abc import Generator
 from random import Random
 from typing import Final
 
-from huskies import limits
+from huskies import idle, limits
 from huskies.gateway import server
 from huskies.gateway.fairness import Fairness
 from huskies.gateway.peers import link as peer_link
-from huskies.gateway.peers import peers
+from huskies.gateway.peers import peers, walk
 from huskies.gateway.store import keeper
 from huskies.sled import follow, relay_v2
 from huskies.testing.surroundings import replaced
 
 # Seconds between two looks at what time did. Each costs a callback, and is most of what an idle hour costs.
-_TICKS: Final = (3.0, 6.0)
+_TICKS: Final = (4.0, 10.0)
 _LOOK_INTERVAL: Final = 120.0
 # How often a sled gives way, by chance: time that nothing takes tells nothing of who is heavy.
 _GIVES_WAY: Final = (0.0, 0.1, 1.0)
@@ -37,8 +37,9 @@ _LIMITS: Final[dict[str, tuple[int, ...]]] = {
 @contextlib.contextmanager
 def turned(random: Random) -> Generator[None]:
     """Meanwhile, the numbers are as drawn."""
-    drawn = {name: random.choice(values) for name, values in _LIMITS.items()}
-    tick = random.choice(_TICKS)
+    drawn: dict[str, float] = {name: random.choice(values) for name, values in _LIMITS.items()}
+    drawn["ACCESS_POLL"] = tick = random.choice(_TICKS)
+    drawn["MEND_INTERVAL"] = 5 * tick
     gives_way, chance = random.choice(_GIVES_WAY), Random(random.random())  # noqa: S311 - as told by the seed
     with contextlib.ExitStack() as stack:
         stack.enter_context(replaced(limits, **drawn))
@@ -46,6 +47,8 @@ def turned(random: Random) -> Generator[None]:
         stack.enter_context(replaced(relay_v2, _TICK=tick))
         stack.enter_context(replaced(peer_link, _TICK=tick))
         stack.enter_context(replaced(peers, _PRESENCE_EVERY=tick))
+        stack.enter_context(replaced(walk, _LOOK_AGAIN=tick))
+        stack.enter_context(replaced(idle, _SWEEP=_LOOK_INTERVAL))
         stack.enter_context(replaced(keeper, _INTERVAL=_LOOK_INTERVAL))
         stack.enter_context(replaced(server, _TICK_INTERVAL=tick))
         stack.enter_context(replaced(follow, _LOOK_INTERVAL=_LOOK_INTERVAL))

@@ -31,7 +31,7 @@ from huskies.testing.surroundings import replaced, simulated
 from huskies.testing.world import LogWatch, World
 
 HOUR: Final = 3_600.0
-HOURS_EACH: Final = 4.0
+HOURS_EACH: Final = 2.0
 _FAULT_SECONDS: Final = (40.0, 150.0, 500.0)
 _PUBLISH_SECONDS: Final = (60.0, 300.0, 1_200.0)
 _BURSTS: Final = (1, 1, 1, 2, 3, 30)

@@ -40,7 +40,7 @@ class Claim(msgspec.Struct, frozen=True):
     on_branch: Callable[[Stream, Lost | Diverged], None]
 
 
-class Append(msgspec.Struct, gc=False):
+class Append(msgspec.Struct):
     """Consecutive events on their way into the log, joined from so many `batches` of their owner.
 
     `first_seq` 0: whatever comes next (events without an identity, from v1). `claim` is what another gateway
