@@ -7,7 +7,10 @@ BENCH_STAMP := $(VENV)/.installed-bench
 # Apart: what looks for weaknesses brings much along that nothing else needs.
 AUDIT_VENV := .venv-audit
 AUDIT_STAMP := $(AUDIT_VENV)/.installed
-LOCKS := requirements.lock requirements-bench.lock requirements-audit.lock
+# Apart: a Matrix homeserver for the tests, under another licence than ours.
+HOMESERVER_VENV := .venv-homeserver
+HOMESERVER_STAMP := $(HOMESERVER_VENV)/.installed
+LOCKS := requirements.lock requirements-bench.lock requirements-homeserver.lock requirements-audit.lock
 # Those that README shows.
 PICTURES := overview-laptop-light overview-laptop-dark story-laptop-light story-laptop-dark \
 	pictures-laptop-light pictures-laptop-dark
@@ -33,6 +36,11 @@ $(BENCH_STAMP): requirements-bench.lock $(STAMP)
 	$(BIN)/pip install --quiet --require-hashes -r requirements-bench.lock
 	touch $@
 
+$(HOMESERVER_STAMP): requirements-homeserver.lock
+	test -x $(HOMESERVER_VENV)/bin/python || $(PYTHON) -m venv $(HOMESERVER_VENV)
+	$(HOMESERVER_VENV)/bin/pip install --quiet --require-hashes -r requirements-homeserver.lock
+	touch $@
+
 needs:  ## Install the proxies and the browser that some tests start, where they are missing (Debian's apt, as root).
 	@missing=; for program in nginx caddy chromium; do \
 		PATH="$$PATH:/usr/sbin:/usr/local/sbin" command -v $$program >/dev/null || missing="$$missing $$program"; done; \
@@ -44,7 +52,7 @@ needs:  ## Install the proxies and the browser that some tests start, where they
 run: $(STAMP)  ## Watch this repository itself: a gateway, a sled and the dashboard.
 	$(BIN)/huskies up .
 
-test: $(STAMP)  ## Run the tests.
+test: $(STAMP) $(HOMESERVER_STAMP)  ## Run the tests.
 	$(BIN)/python -m pytest -n 2
 
 faults: $(STAMP)  ## Put real processes under every fault, in full size (2,000 s of a processor).
@@ -79,6 +87,8 @@ lock:  ## Lock the dependencies anew (needs uv).
 	uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header \
 		--python-version 3.11 --group bench -c requirements.lock -o requirements-bench.lock
 	uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header \
+		--python-version 3.11 --group homeserver -o requirements-homeserver.lock
+	uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header \
 		--python-version 3.11 --group audit -o requirements-audit.lock
 
 $(AUDIT_STAMP): requirements-audit.lock
@@ -90,4 +100,4 @@ audit: $(AUDIT_STAMP)  ## Look for known weaknesses in what is locked (asks pypi
 	$(AUDIT_VENV)/bin/pip-audit --strict --disable-pip --require-hashes $(addprefix -r ,$(LOCKS))
 
 clean:  ## Remove what the other targets made.
-	rm -rf $(VENV) $(AUDIT_VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis dist build
+	rm -rf $(VENV) $(AUDIT_VENV) $(HOMESERVER_VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis dist build
