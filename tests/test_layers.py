@@ -40,7 +40,8 @@ WORLDLY = {
 POSIX_ALONE = {"fcntl", "grp", "posix", "pty", "pwd", "resource", "syslog", "termios", "tty"}
 # The path of an event: what stands later may know what stands earlier, never the other way round.
 ORDER = [
-    "events", "protocol", "storage", "sled", "containers", "gateway", "notify", "chat", "demo", "cli", "testing",
+    "events", "protocol", "storage", "sled", "containers", "gateway", "notify", "chat", "demo", "cli",
+    "testing",
 ]  # fmt: skip
 
 

@@ -54,7 +54,7 @@ async def test_a_burst_ends_at_the_gateways_own_board(gateway: Gateway, page: Pa
             )
         )
         await expect(page.locator('[data-stage="5_done"] .count')).to_have_text("250")
-    await expect(page.locator("#events .line")).to_have_count(300)
+    await expect(page.locator("#events .line")).to_have_count(150)
     async with (
         aiohttp.ClientSession() as session,
         session.get(f"{gateway.url}/gateway/projects") as answer,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from playwright.async_api import Page
-from tests.browser.conftest import IN_CHROMIUM, log_in
+from tests.browser.conftest import IN_CHROMIUM, Complaints, log_in
 from tests.support.operator import Operator
 from tests.support.relay_client import blocked, push
 
@@ -22,3 +22,20 @@ async def test_a_person_logs_in_and_out(page: Page, gateway: Gateway, access: Op
     assert await page.context.cookies() == []
     await page.goto(gateway.url)
     assert page.url == f"{gateway.url}/login"
+
+
+async def test_a_login_leads_to_the_view_that_was_asked_for(
+    page: Page, gateway: Gateway, access: Operator, complaints: Complaints
+) -> None:
+    complaints.expect("401")
+    await push(gateway.url, "shop", blocked("the reason"))
+    secret = access.make("ann", "read")
+    view = f"{gateway.url}/#/timeline?type=story_blocked"
+    await page.goto(view)
+    await page.get_by_label("Your token").fill("wrong")
+    await page.get_by_role("button", name="Log in").click()
+    await page.get_by_role("alert").wait_for()
+    await page.get_by_label("Your token").fill(secret)
+    await page.get_by_role("button", name="Log in").click()
+    await page.wait_for_url(view)
+    await page.locator("#events").get_by_text("the reason").wait_for()

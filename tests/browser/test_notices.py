@@ -67,3 +67,21 @@ async def test_a_rate_limit_that_is_relayed_needs_someone_until_it_is_over(
         )
         await sled.say(moved("1_bug_x", "2_current", "3_qa", timestamp_ms=now))
         await expect(page.locator(".need")).to_have_count(0)
+
+
+async def test_a_warning_of_a_rate_limit_is_shown_for_a_while_and_no_instead_of_a_limit(
+    gateway: Gateway, page: Page
+) -> None:
+    now = await page.evaluate("Date.now()")
+    about = {"story_id": "1_bug_x", "story_name": "", "agent_name": "coder", "timestamp_ms": now}
+    warning = {"type": "rate_limit_warning", **about}
+    async with Sled.at(gateway.url, "shop") as sled:
+        await sled.say({**warning, "agent_name": "old", "timestamp_ms": now - 3_700_000}, warning)
+        await page.goto(gateway.url)
+        near = page.locator('.need[data-kind="near"]')
+        await expect(near).to_contain_text(["Agent coder is close to its rate limit."])
+        await sled.say(
+            {"type": "rate_limit_hard_block", **about, "reset_at": "2199-01-01T00:00:00Z"}, warning
+        )
+        await expect(page.locator('.need[data-kind="limited"]')).to_have_count(1)
+        await expect(near).to_have_count(0)

@@ -244,7 +244,7 @@ class Api:
         try:
             asked = stats_view.parse(request.query)
         except ValueError as error:
-            return error_response(400, str(error))
+            return error_response(422, str(error))
         if asked.project is not None and not caller.scopes.may_read(asked.project):
             return error_response(403, f"{caller.who} may not read project {asked.project}")
         return json_response(await self._gateway.statistics.answer(asked, caller.scopes))

@@ -281,7 +281,7 @@ def _events() -> dict[str, Any]:
 
 
 def _stats() -> dict[str, Any]:
-    operation = _read("stats", "Counts of days, of stages and of projects.", "StatsAnswer", "400", "503")
+    operation = _read("stats", "Counts of days, of stages and of projects.", "StatsAnswer", "422", "503")
     days = {"type": "integer", "minimum": 1, "maximum": DAYS_MAX, "description": "With today."}
     offset = {
         "type": "integer",

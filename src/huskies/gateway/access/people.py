@@ -27,8 +27,8 @@ from huskies.gateway.access.guard import Caller
 from huskies.gateway.admission import RefusedError
 
 _HEADERS: Final[Mapping[str, str]] = {
-    "Content-Security-Policy": "default-src 'none'; style-src 'self'; img-src 'self'; base-uri 'none'; "
-    "form-action 'self'; frame-ancestors 'none'",
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
+    "base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
     # With `no-referrer` a browser says `Origin: null` of the page's own forms, which are refused then.
     "Referrer-Policy": "same-origin",

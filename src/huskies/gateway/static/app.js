@@ -5,9 +5,10 @@ import * as model from "./board.js";
 import { EVENTS, PROJECTS, getJson } from "./client.js";
 import { $, calm, linkOut, outside, say } from "./dom.js";
 import { wireKeys } from "./keys.js";
-import { applyLimits, limitedNow } from "./limits.js";
+import { LIMITS, applyLimits, limitedNow } from "./limits.js";
 import { filterOf, format, parse, to } from "./routes.js";
 import { Stream } from "./stream.js";
+import { wireTabs } from "./tabs.js";
 import { Timeline } from "./timeline.js";
 import { ages } from "./times.js";
 import { attention } from "./view-attention.js";
@@ -99,8 +100,9 @@ async function loadNewest() {
     const last = await getJson(EVENTS, { before: "latest", limit: 1 });
     newest ??= last.events[0] ?? null;
     const since = Date.now() - LIMITS_MS;
-    const { events } = await getJson(EVENTS, { before: "latest", limit: 100, type: "rate_limit_hard_block", since });
-    const held = events.filter(({ project, event }) => !hasMovedSince(project, event)).reverse();
+    const pages = await Promise.all(LIMITS.map((type) => getJson(EVENTS, { before: "latest", limit: 100, type, since })));
+    const events = pages.flatMap((page) => page.events).sort((a, b) => model.position(a.cursor) - model.position(b.cursor));
+    const held = events.filter(({ project, event }) => !hasMovedSince(project, event));
     limits = new Map([...applyLimits(new Map(), held), ...limits]);
   } catch {
     // The stream and the next poll say that the gateway does not answer.
@@ -268,6 +270,7 @@ const lookAgain = wireTimeline({
 wirePictures(({ days = route.days, project = route.filter.project }) => go(to("pictures", { days, filter: { project } }), true));
 wireKeys((next) => go(next));
 wireAlerts();
+wireTabs({ rest: () => stream.rest(), wake: () => stream.wake() });
 $("find").addEventListener("input", ({ target }) => go({ ...route, find: target.value }, true));
 for (const node of document.querySelectorAll(".origin")) node.textContent = location.origin;
 addEventListener("popstate", () => {

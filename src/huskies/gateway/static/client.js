@@ -26,7 +26,8 @@ export async function getJson(path, query = {}) {
     throw new Error("the gateway does not answer");
   }
   const body = await response.json().catch(() => ({}));
-  if (response.status === 401) location.assign("/login");
+  // Whoever logs in gets to the view that they asked for.
+  if (response.status === 401) location.assign(`/login${location.hash}`);
   if (!response.ok) throw new AnswerError(response.status, body.error ?? `the gateway answered with status ${response.status}`);
   return body;
 }

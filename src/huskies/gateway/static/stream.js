@@ -13,6 +13,7 @@ export class Stream {
     this.source = null;
     this.cursor = "0"; // The newest event that the page has; "0": before the first.
     this.streaming = false;
+    this.resting = false;
     this.retryMs = 1_000;
   }
 
@@ -22,13 +23,27 @@ export class Stream {
 
   close() {
     this.source?.close();
+    this.source = null;
     this.streaming = false;
+  }
+
+  /** Nothing is streamed until `wake`. */
+  rest() {
+    this.resting = true;
+    this.close();
+    this.on.broken("");
+  }
+
+  wake() {
+    if (!this.resting) return;
+    this.resting = false;
+    this.listen();
   }
 
   /** Begin behind this cursor. */
   from(cursor) {
     this.cursor = cursor;
-    this.listen();
+    if (!this.resting) this.listen();
   }
 
   listen() {

@@ -6,7 +6,7 @@ import { admits, queryOf } from "./routes.js";
 
 const PAGE = 100;
 // The most events kept without anyone asking for older ones: bounds a page that stays open for weeks.
-const ROOM = 300;
+const ROOM = 150;
 // A search that finds nothing goes this far back by itself; the button goes on.
 const PAGES_UNASKED = 10;
 // A story's page shows all of it, up to this: no one reads more, and the page says so.

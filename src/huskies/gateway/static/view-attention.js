@@ -13,6 +13,7 @@ export const KINDS = {
   blocked: "Blocked",
   merge: "Merge failed",
   limited: "Rate-limited",
+  near: "Near its limit",
   silent: "Not connected",
   quota: "Over its quota",
   twice: "Identity used twice",

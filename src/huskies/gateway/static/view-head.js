@@ -27,7 +27,7 @@ export function notice(text) {
 /** `count`: how many things need someone; `where`: what the page shows, null for the overview. */
 export function summary(board, count, newest, stale, where) {
   const name = where ? `${where} · Huskies` : "Huskies";
-  const title = `${count ? `(${count}) ` : ""}${name}${stale ? " · reconnecting" : ""}`;
+  const title = `${count ? `(${count}) ` : ""}${name}${stale ? " · not live" : ""}`;
   if (document.title !== title) document.title = title;
   const icon = count ? "/static/icon-attention.svg" : "/static/icon.svg";
   if ($("icon").getAttribute("href") !== icon) $("icon").setAttribute("href", icon);
