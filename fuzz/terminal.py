@@ -17,7 +17,7 @@ from huskies.cli import client, status
 from huskies.cli.board import show
 from huskies.cli.follow import Follower
 from huskies.cli.lines import LinePrinter
-from huskies.cli.sse import SseParser
+from huskies.sse import SseParser
 from huskies.errors import HuskiesError
 from huskies.logs import HumanFormatter, JsonFormatter
 from huskies.sockets import clean

@@ -9,6 +9,7 @@ import pytest
 
 SOURCE = Path(__file__).parent.parent / "src" / "huskies"
 PURE = [
+    SOURCE / "sse.py",
     *sorted((SOURCE / "events").glob("*.py")),
     *sorted((SOURCE / "protocol").glob("*.py")),
     SOURCE / "gateway" / "admission.py",
@@ -26,8 +27,23 @@ PURE = [
     SOURCE / "gateway" / "peers" / "outgoing.py",
     SOURCE / "gateway" / "store" / "repair.py",
     SOURCE / "gateway" / "store" / "selection.py",
-    *(SOURCE / "cli" / f"{name}.py" for name in ("finding", "fleet", "life", "picture", "sse")),
+    *(SOURCE / "cli" / f"{name}.py" for name in ("finding", "fleet", "life", "picture")),
     *(SOURCE / "demo" / f"{name}.py" for name in ("day", "words")),
+    *(
+        SOURCE / "notify" / f"{name}.py"
+        for name in (
+            "collecting",
+            "core",
+            "holding",
+            "ids",
+            "model",
+            "quiet",
+            "rules",
+            "seen",
+            "state",
+            "texts",
+        )
+    ),
     SOURCE / "sled" / "scan.py",
     SOURCE / "sled" / "story_file.py",
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final, NoReturn, TypeVar, get_args, get_type_hints
+from typing import Any, Final, NoReturn, TypeVar, get_args, get_origin, get_type_hints
 
 import msgspec
 
@@ -63,9 +63,13 @@ def _culprit(table: str, data: dict[str, Any], shape: type[object]) -> str:
 def _shape_at(shape: object, keys: Sequence[str]) -> object:
     """The shape of what stands under these keys."""
     for key in keys:
+        while get_origin(shape) is list:
+            [shape] = get_args(shape)
         names = get_type_hints(shape) if isinstance(shape, type) else {}
         # A table that is no struct has names of the user's own, all with one shape.
         shape = names[key] if key in names else get_args(shape)[1]
+    while get_origin(shape) is list:
+        [shape] = get_args(shape)
     return shape
 
 

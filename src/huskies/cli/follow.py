@@ -11,11 +11,11 @@ from typing import Final, Protocol, TypeVar
 import msgspec
 
 from huskies.cli import client
-from huskies.cli.sse import Message, SseParser
 from huskies.errors import HuskiesError
 from huskies.limits import STREAM_ID_INTERVAL
 from huskies.protocol.backoff import Backoff
 from huskies.protocol.wire import EVENTS_PATH
+from huskies.sse import Message, SseParser
 
 # The gateway says something at least every STREAM_ID_INTERVAL; three missed are a dead connection.
 _SILENCE_LIMIT: Final = 3 * STREAM_ID_INTERVAL

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from itertools import pairwise
-from typing import Final
 
-from huskies.durations import is_duration, parse_duration
+from huskies.durations import duration, exact_duration, is_duration, parse_duration
+
+__all__ = ["duration", "exact_duration", "local_time", "now_ms", "parse_since", "parse_time"]
 
 
 def now_ms() -> int:
@@ -35,25 +35,3 @@ def local_time(unix_ms: int, now: datetime) -> str:
         return f"{unix_ms} ms"
     today = moment.date() == now.astimezone().date()
     return moment.strftime("%H:%M:%S" if today else "%Y-%m-%d %H:%M:%S")
-
-
-_UNITS: Final = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
-
-
-def exact_duration(ms: int) -> str:
-    """Say `2 h 5 min`: the two largest units that there are."""
-    seconds = max(0, ms // 1_000)
-    for (size, unit), (smaller, smaller_unit) in pairwise(_UNITS):
-        if seconds >= size:
-            rest = seconds % size // smaller
-            return f"{seconds // size} {unit}" + (f" {rest} {smaller_unit}" if rest else "")
-    return f"{seconds} s"
-
-
-def duration(ms: int) -> str:
-    """Say `12 s`, `5 min`, `3 h` or `4 d`: one number is enough to see how urgent it is."""
-    seconds = max(0, ms // 1_000)
-    for size, unit in _UNITS[:-1]:
-        if seconds >= size:
-            return f"{seconds // size} {unit}"
-    return f"{seconds} s"

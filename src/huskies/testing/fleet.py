@@ -17,7 +17,6 @@ import aiohttp
 import msgspec
 
 from huskies import limits
-from huskies.cli.sse import Message, SseParser
 from huskies.config import PROJECTS_FILE, GatewaySettings, SledSettings
 from huskies.errors import HuskiesError
 from huskies.events.model import StoryBlocked
@@ -26,6 +25,7 @@ from huskies.gateway.server import Gateway
 from huskies.sled.broadcast import Receipt
 from huskies.sled.layout import Layout
 from huskies.sled.service import Sled
+from huskies.sse import Message, SseParser
 from huskies.testing.disk import SimulatedCommits
 from huskies.testing.loop import Process
 from huskies.testing.place import Place

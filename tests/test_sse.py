@@ -5,7 +5,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from huskies.cli.sse import Message, SseParser
+from huskies.sse import Message, SseParser
 
 STREAM = (
     b'id: a-0\n\nid: a-1\r\nevent: status\r\ndata: {"x":1}\r\n\r\n'

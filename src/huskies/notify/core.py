@@ -1,0 +1,242 @@
+"""Decides what people are told: events, time and the board go in, messages come out. Pure.
+
+Each event is decided on once, by its identity, whatever order events come in and however often. For each
+channel that a rule names it then becomes a message; or it waits in a collection, which is told as one message
+when its time has come; or it is written down as not told, because its project is muted.
+
+What holds a story up is remembered until a later stage transition ends it: then the message that told of it
+is edited, or answered where it told of more. Until then escalations look at it, and collections name it.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+from huskies.events.model import StoredMergeFailure, StoredStageTransition, StoredStoryBlocked, event_type
+from huskies.notify import collecting, texts
+from huskies.notify.holding import HELD_UP_KINDS, Holding
+from huskies.notify.ids import delivery_id
+from huskies.notify.model import Board, Gap, Received
+from huskies.notify.rules import Rule, Rules
+from huskies.notify.state import ABOUT_MAX, Collection, Draft, Mute, Problem, Recent, State, Told
+from huskies.notify.texts import Said
+
+# A live event that the notifier reads so late is history: it was not running, or the gateway was not.
+STALE_MS: Final = 600_000
+# No rule has a longer time between repeats.
+_RECENT_MS: Final = 86_400_000
+
+
+class Core:
+    """The fold. Times are the notifier's clock in Unix ms unless a name says otherwise.
+
+    `drafts` are the messages decided on; whoever keeps them clears the list.
+    """
+
+    def __init__(self, rules: Rules, state: State) -> None:
+        self._rules = rules
+        self.state = state
+        self.drafts: list[Draft] = []
+        self._holding = Holding(rules, state, self.drafts)
+
+    # --- events --------------------------------------------------------------------------------------
+
+    def take(self, received: Received, now_ms: int) -> None:
+        """Decide on one event."""
+        if not self.state.seen.add(received.origin, received.seq):
+            return
+        late = received.replayed or now_ms - received.received_ms > STALE_MS
+        if not late:
+            collecting.replay_is_over(self.state, self._rules, received, now_ms)
+        event = received.event
+        if isinstance(event, StoredStageTransition):
+            self._holding.moved(received, event, now_ms, late=late)
+        elif isinstance(event, StoredStoryBlocked | StoredMergeFailure) and not self._holding.began(
+            received, event, now_ms
+        ):
+            return
+        routes = self._rules.routes(received.project, event_type(event))
+        for channel, rule in routes.items():
+            self._tell(channel, rule, received, now_ms, late=late)
+        if late:
+            # They are counted where others are told.
+            for channel in self._rules.interested(received.project) - routes.keys():
+                found = collecting.replaying(self.state, channel, received.project, now_ms)
+                collecting.add(self.state, found, received, wanted=False)
+
+    def _tell(self, channel: str, rule: Rule, received: Received, now_ms: int, *, late: bool) -> None:
+        state, project = self.state, received.project
+        said = texts.of_event(project, received.event, self._rules.zone, now_ms)
+        line, quiet_ms = texts.line_of(said), rule.quiet_until(now_ms)
+        muted_ms = state.muted_until(project, now_ms)
+        if muted_ms is not None:
+            draft = _draft(channel, rule, received, said, now_ms)
+            self.drafts.append(msgspec.structs.replace(draft, state="muted"))
+            if self._holding.of(received) is None:
+                return
+            found = collecting.opened(
+                state, channel, "mute", project, now_ms, due_ms=muted_ms, project=project
+            )
+            after_ms = rule.quiet_until(muted_ms) or 0
+            found = collecting.add(state, found, received, not_before_ms=after_ms, doubtful=rule.doubtful)
+        elif late:
+            found = collecting.replaying(state, channel, project, now_ms)
+            found = collecting.add(
+                state, found, received, not_before_ms=quiet_ms or 0, doubtful=rule.doubtful
+            )
+        elif quiet_ms is not None:
+            found = collecting.opened(state, channel, "quiet", str(quiet_ms), now_ms, due_ms=quiet_ms)
+            found = collecting.add(state, found, received, line=line, doubtful=rule.doubtful)
+        elif rule.digest_ms is not None:
+            due_ms = now_ms + rule.digest_ms
+            found = collecting.opened(state, channel, "digest", str(rule.digest_ms), now_ms, due_ms=due_ms)
+            found = collecting.add(state, found, received, line=line, doubtful=rule.doubtful)
+        else:
+            self._tell_at_once(channel, rule, received, said, now_ms)
+            return
+        self._let_wait(found, received)
+
+    def _let_wait(self, found: Collection, received: Received) -> None:
+        """What the event holds up is named by the collection, if it is so then."""
+        problem = self._holding.of(received)
+        if problem is not None and found.key not in problem.waits:
+            waiting = msgspec.structs.replace(problem, waits=(*problem.waits, found.key))
+            self.state.problems.put(problem.key, waiting)
+
+    def _tell_at_once(self, channel: str, rule: Rule, received: Received, said: Said, now_ms: int) -> None:
+        kind, problem = event_type(received.event), self._holding.of(received)
+        draft = _draft(channel, rule, received, said, now_ms)
+        if problem is None and kind in HELD_UP_KINDS:
+            # What ended it came first.
+            self.drafts.append(msgspec.structs.replace(draft, state="overtaken"))
+            return
+        told = None if problem is None else problem.told.get(channel)
+        if told is not None:
+            # It was held up already, and is so for another reason now.
+            edits, thread = (told.delivery_id, None) if told.alone else (None, told.delivery_id)
+            draft = msgspec.structs.replace(draft, edits=edits, thread=thread)
+        key = f"{channel}/{received.project}/{kind}/{received.event.story_id}"
+        recent = self.state.recents.get(key)
+        if recent is not None and now_ms < recent.at_ms + rule.every_ms:
+            if recent.draft is not None:
+                about = (*recent.draft.about[1 - ABOUT_MAX :], *draft.about)
+                draft = msgspec.structs.replace(draft, about=about)
+            self.state.recents.put(
+                key,
+                Recent(
+                    at_ms=recent.at_ms,
+                    held=recent.held + 1,
+                    due_ms=recent.at_ms + rule.every_ms,
+                    problem="" if problem is None else problem.key,
+                    draft=draft,
+                ),
+            )
+            return
+        if rule.every_ms:
+            self.state.recents.put(key, Recent(now_ms))
+        self._send(draft, problem)
+
+    def _send(self, draft: Draft, problem: Problem | None) -> None:
+        self.drafts.append(draft)
+        if problem is not None:
+            told = Told(draft.edits or draft.thread or draft.delivery_id, alone=draft.thread is None)
+            after = msgspec.structs.replace(problem, told={**problem.told, draft.channel: told})
+            self.state.problems.put(problem.key, after)
+
+    # --- the stream and the board --------------------------------------------------------------------
+
+    def begin(self, board: Board, now_ms: int) -> None:
+        """The notifier was never here before: tell what is held up now, as one message a channel."""
+        self._holding.take_from_board(board, "start", now_ms)
+
+    def compare(self, board: Board, asked_ms: int, now_ms: int, *, missed: bool) -> None:
+        """What the board, asked for at `asked_ms`, shows no more is over; events may have been `missed`.
+
+        Where they were, what it shows beyond what is known is told.
+        """
+        self._holding.not_on_board(board, asked_ms, now_ms)
+        if missed:
+            self._holding.take_from_board(board, "gap", now_ms)
+
+    def missed(self, gap: Gap, now_ms: int) -> None:
+        """The gateway has some events no more: everyone who is told of anything is told so."""
+        line = texts.gap_line(gap.first, gap.last)
+        for channel in self._rules.channels:
+            due_ms = now_ms + collecting.GAP_REST_MS
+            found = collecting.opened(self.state, channel, "gap", "", now_ms, due_ms=due_ms)
+            collecting.add_line(self.state, found, f"{line} at {now_ms}", line)
+
+    def came_back(self, now_ms: int) -> None:
+        """The stream is there again: what is replayed may have just begun to be."""
+        collecting.postpone_replays(self.state, now_ms)
+
+    # --- time ----------------------------------------------------------------------------------------
+
+    def tick(self, now_ms: int, *, at_rest: bool) -> None:
+        """Tell what is due; `at_rest`: the stream is connected, so that its silence means something."""
+        for project, mute in self.state.mutes.items():
+            if mute.until_ms <= now_ms:
+                self.state.mutes.drop(project)
+        self._tell_held(now_ms)
+        self.drafts += collecting.due(self.state, self._rules, now_ms, at_rest=at_rest)
+        self._holding.escalate(now_ms)
+
+    @property
+    def escalates_ms(self) -> int | None:
+        """When the next step of an escalation is due."""
+        return self._holding.escalates_ms
+
+    def _tell_held(self, now_ms: int) -> None:
+        """Tell what came too soon after another message like it."""
+        for key, recent in self.state.recents.items():
+            if recent.draft is None:
+                if recent.at_ms + _RECENT_MS < now_ms:
+                    self.state.recents.drop(key)
+            elif recent.due_ms <= now_ms:
+                self._tell_one_held(key, recent, recent.draft, now_ms)
+
+    def _tell_one_held(self, key: str, recent: Recent, draft: Draft, now_ms: int) -> None:
+        draft = msgspec.structs.replace(draft, queued_ms=now_ms)
+        problem = self.state.problems.get(recent.problem) if recent.problem else None
+        if self.state.muted_until(draft.project, now_ms) is not None:
+            self.drafts.append(msgspec.structs.replace(draft, state="muted"))
+            self.state.recents.drop(key)
+            return
+        if recent.problem and (problem is None or problem.identity not in draft.about):
+            self.drafts.append(msgspec.structs.replace(draft, state="overtaken"))
+            self.state.recents.drop(key)
+            return
+        if recent.held > 1:
+            more = texts.of_repeats(Said(draft.subject, draft.text, draft.html), recent.held)
+            draft = msgspec.structs.replace(draft, subject=more.subject, text=more.text, html=more.html)
+        self._send(draft, problem)
+        self.state.recents.put(key, Recent(now_ms))
+
+    # --- muting --------------------------------------------------------------------------------------
+
+    def mute(self, project: str, until_ms: int) -> None:
+        """Tell nobody of the project until then; what is held up still is told after."""
+        self.state.mutes.put(project, Mute(until_ms))
+
+    def unmute(self, project: str) -> None:
+        """Tell of the project again, and what of its time of silence holds stories up."""
+        self.state.mutes.drop(project)
+
+
+def _draft(channel: str, rule: Rule, received: Received, said: Said, now_ms: int) -> Draft:
+    kind = event_type(received.event)
+    return Draft(
+        delivery_id=delivery_id(channel, kind, received.identity),
+        channel=channel,
+        project=received.project,
+        kind=kind,
+        subject=said.subject,
+        text=said.text,
+        html=said.html,
+        about=(received.identity,),
+        queued_ms=now_ms,
+        urgent=rule.urgent,
+        doubtful=rule.doubtful,
+    )

@@ -1,0 +1,155 @@
+"""Couriers: one a channel, so that a channel that hangs or is away holds up no other."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Final
+
+from huskies.notify.channel import Channel, DeliveryError, DoubtfulError, Receipt
+from huskies.notify.desk import Desk
+from huskies.notify.ledger import Pending
+from huskies.notify.rules import Doubtful
+from huskies.protocol.backoff import Backoff
+
+_log = logging.getLogger("huskies.notify")
+
+# A message that nobody took for so long is a dead letter.
+GIVE_UP_MS: Final = 86_400_000
+# What a channel asks for is believed, within reason.
+_RETRY_AFTER_MAX: Final = 3_600.0
+# How long the courier looks no further where nothing is due: someone may have asked for a dead letter again.
+_LONGEST_SLEEP: Final = 60.0
+_PROBLEM_MAX: Final = 500
+
+
+class Courier:
+    """Delivers to one channel until cancelled.
+
+    `doubtful`: what is done about a delivery of which nobody knows, where the rule does not say. `chance`
+    gives numbers from [0, 1).
+    """
+
+    def __init__(
+        self, channel: Channel, desk: Desk, *, doubtful: Doubtful, chance: Callable[[], float]
+    ) -> None:
+        self._channel = channel
+        self._desk = desk
+        self._doubtful = doubtful
+        self._chance = chance
+        self._backoff = Backoff()
+        self._news = asyncio.Event()
+        # By the event loop's clock: when the channel may be tried again.
+        self._pause_until = 0.0
+        self._is_down = False
+
+    def wake(self) -> None:
+        """There may be something new to deliver."""
+        self._news.set()
+
+    async def run(self) -> None:
+        """Deliver what is due, and wait for more; raises `StoreError`."""
+        while True:
+            self._news.clear()
+            await self._pause()
+            found = await self._desk.begin_next(self._channel.name)
+            if found is None:
+                await self._rest()
+            else:
+                await self._deliver(found)
+
+    async def _pause(self) -> None:
+        wait = self._pause_until - asyncio.get_running_loop().time()
+        if wait > 0:
+            await asyncio.sleep(wait)
+
+    async def _rest(self) -> None:
+        wakes_ms = await self._desk.account(lambda ledger: ledger.wakes_ms(self._channel.name))
+        longest = _LONGEST_SLEEP
+        if wakes_ms is not None:
+            # What waits for the message before it has no time of its own.
+            longest = min(longest, max(0.05, (wakes_ms - self._desk.now_ms()) / 1_000))
+        try:
+            async with asyncio.timeout(longest):
+                await self._news.wait()
+        except TimeoutError:
+            return
+
+    # --- one message ---------------------------------------------------------------------------------
+
+    async def _deliver(self, found: Pending) -> None:
+        try:
+            receipt = await self._attempt(found)
+        except DeliveryError as error:
+            await self._not_delivered(found, error)
+        except DoubtfulError as error:
+            await self._nobody_knows(found, _short(str(error)))
+        except Exception as error:  # noqa: BLE001 - a channel that fails must not end the others
+            _log.exception("a channel failed", extra={"channel": self._channel.name})
+            await self._nobody_knows(found, f"the channel failed: {type(error).__name__}")
+        else:
+            now_ms = self._desk.now_ms()
+            await self._desk.account(lambda ledger: ledger.delivered(found.id, receipt.remote_id, now_ms))
+            self._is_up()
+
+    async def _attempt(self, found: Pending) -> Receipt:
+        """Look for what an earlier attempt may have left, and send it where there is nothing."""
+        if found.looks and self._channel.can_look:
+            try:
+                left = await self._channel.look_for(found.outgoing)
+            except DoubtfulError as error:
+                raise DeliveryError(str(error)) from None
+            except DeliveryError as error:
+                # Whatever it is, it says nothing of the message.
+                raise DeliveryError(str(error), retry_after=error.retry_after) from None
+            if left is not None:
+                return left
+        return await self._channel.send(found.outgoing)
+
+    async def _not_delivered(self, found: Pending, error: DeliveryError) -> None:
+        now_ms, problem = self._desk.now_ms(), _short(str(error))
+        if error.permanent or now_ms - found.outgoing.queued_ms > GIVE_UP_MS:
+            why = problem if error.permanent else f"given up after a day: {problem}"
+            await self._desk.account(lambda ledger: ledger.failed(found.id, why, now_ms))
+            _log.error("a message was not delivered: %s", why, extra={"channel": self._channel.name})
+            return
+        # Where the channel is told of one attempt that is in doubt, it stays so after another that failed.
+        await self._try_again(found, problem, error.retry_after, looks=found.looks)
+
+    async def _nobody_knows(self, found: Pending, problem: str) -> None:
+        now_ms = self._desk.now_ms()
+        what = found.doubtful or self._doubtful
+        if self._channel.can_look or (what == "resend" and now_ms - found.outgoing.queued_ms <= GIVE_UP_MS):
+            await self._try_again(found, problem, None, looks=True)
+            return
+        await self._desk.account(lambda ledger: ledger.in_doubt(found.id, problem, now_ms))
+        _log.warning(
+            "a message may have been delivered, or not: %s", problem, extra={"channel": self._channel.name}
+        )
+
+    async def _try_again(
+        self, found: Pending, problem: str, retry_after: float | None, *, looks: bool
+    ) -> None:
+        wait = self._backoff.next_delay(self._chance())
+        if retry_after is not None:
+            wait = max(wait, min(retry_after, _RETRY_AFTER_MAX))
+        next_ms = self._desk.now_ms() + int(wait * 1_000)
+        await self._desk.account(lambda ledger: ledger.again(found.id, problem, next_ms, looks=looks))
+        self._pause_until = asyncio.get_running_loop().time() + wait
+        if not self._is_down:
+            self._is_down = True
+            extra = {"channel": self._channel.name}
+            _log.warning(
+                "the channel does not take messages, which are kept for it: %s", problem, extra=extra
+            )
+
+    def _is_up(self) -> None:
+        self._backoff.succeeded()
+        if self._is_down:
+            self._is_down = False
+            _log.info("the channel takes messages again", extra={"channel": self._channel.name})
+
+
+def _short(text: str) -> str:
+    return text[:_PROBLEM_MAX]

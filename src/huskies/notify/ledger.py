@@ -1,0 +1,230 @@
+"""The notifier's side of notifications.db: what is remembered, what is to be sent, what became of it."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from huskies.notify.channel import Outgoing
+from huskies.notify.rules import Doubtful
+from huskies.notify.seen import Seen
+from huskies.notify.state import Draft, State
+from huskies.storage.notifications import NotificationsFile
+
+_CURSOR: Final = "cursor"
+_KEEP_MS: Final = 30 * 86_400_000
+_KEEP_FAILED_MS: Final = 180 * 86_400_000
+# So many attempts of one message come before what was decided on later; then others have their turn.
+_TRIES_IN_A_ROW: Final = 3
+
+
+class Pending(msgspec.Struct, frozen=True, kw_only=True):
+    """A message that is to be sent now. `looks`: an earlier attempt may have left it in the channel."""
+
+    id: int
+    outgoing: Outgoing
+    attempts: int
+    looks: bool
+    doubtful: Doubtful | None
+
+
+class Ledger:
+    """For one thread at a time; raises `StoreError`, and `ConfigError` where the file cannot be used."""
+
+    def __init__(self, directory: Path) -> None:
+        self._file = NotificationsFile(directory)
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._file.close()
+
+    # --- what is remembered --------------------------------------------------------------------------
+
+    def load(self) -> tuple[str | None, State]:
+        """The cursor behind what was decided on (None: nothing was yet), and what is remembered."""
+        kept: dict[str, dict[str, bytes]] = {}
+        for row in self._file.read("SELECT kind, key, value FROM state"):
+            kept.setdefault(row["kind"], {})[row["key"]] = row["value"]
+        cursor = kept.get(_CURSOR, {}).get("")
+        ranges = {
+            (row["sled_id"], row["epoch"]): msgspec.json.decode(row["ranges"], type=list[int])
+            for row in self._file.read("SELECT sled_id, epoch, ranges FROM seen")
+        }
+        return None if cursor is None else cursor.decode(), State(kept, Seen(ranges))
+
+    def keep(self, cursor: str | None, state: State, drafts: Iterable[Draft]) -> None:
+        """Commit messages, what changed of what is remembered, and the cursor behind it all."""
+        with self._file.transaction() as db:
+            for draft in drafts:
+                _add(db, draft)
+            for origin, ranges in state.seen.take_changed():
+                db.execute(
+                    "INSERT OR REPLACE INTO seen VALUES (?, ?, ?)",
+                    (*origin, msgspec.json.encode(ranges).decode()),
+                )
+            for kind, key, value in state.take_changed():
+                _put(db, kind, key, value)
+            if cursor is not None:
+                _put(db, _CURSOR, "", cursor.encode())
+
+    # --- what is to be sent --------------------------------------------------------------------------
+
+    def recover(self) -> int:
+        """Whatever was under way when the last process ended is in doubt; returns how much that is."""
+        with self._file.transaction() as db:
+            found = db.execute("UPDATE deliveries SET state = 'queued', looks = 1 WHERE state = 'sending'")
+            return found.rowcount
+
+    def next(self, channel: str, now_ms: int) -> Pending | None:
+        """The message to send next, if one is due. One that changes another waits for that to be settled."""
+        rows = self._file.read(
+            "SELECT d.*, e.remote_id AS edited, e.state AS edited_state, t.remote_id AS threaded "
+            "FROM deliveries d LEFT JOIN deliveries e ON e.delivery_id = d.edits "
+            "LEFT JOIN deliveries t ON t.delivery_id = d.thread "
+            "WHERE d.channel = ? AND d.state = 'queued' AND d.next_ms <= ? "
+            "AND (e.state IS NULL OR e.state NOT IN ('queued', 'sending')) "
+            "AND (t.state IS NULL OR t.state NOT IN ('queued', 'sending')) "
+            "ORDER BY d.attempts / ?, d.id LIMIT 1",
+            (channel, now_ms, _TRIES_IN_A_ROW),
+        )
+        return _pending(rows[0]) if rows else None
+
+    def wakes_ms(self, channel: str) -> int | None:
+        """When the next message of the channel is due; None: there is none."""
+        query = "SELECT min(next_ms) FROM deliveries WHERE channel = ? AND state = 'queued'"
+        found = self._file.read(query, (channel,))[0][0]
+        return None if found is None else int(found)
+
+    def sending(self, delivery: int, now_ms: int) -> None:
+        """It is under way from now on."""
+        self._set(delivery, "state = 'sending', attempts = attempts + 1, begun_ms = ?", now_ms)
+
+    def delivered(self, delivery: int, remote_id: str, now_ms: int) -> None:
+        """The channel has it."""
+        state = "acknowledged" if remote_id else "sent"
+        values = "state = ?, remote_id = ?, settled_ms = ?, problem = '', looks = 0"
+        self._set(delivery, values, state, remote_id, now_ms)
+
+    def again(self, delivery: int, problem: str, next_ms: int, *, looks: bool) -> None:
+        """It is to be tried again then; `looks`: the channel may have it."""
+        values = "state = 'queued', problem = ?, next_ms = ?, looks = max(looks, ?)"
+        self._set(delivery, values, problem, next_ms, looks)
+
+    def failed(self, delivery: int, problem: str, now_ms: int) -> None:
+        """It is not tried again, unless someone asks for that."""
+        self._set(delivery, "state = 'failed', problem = ?, settled_ms = ?", problem, now_ms)
+
+    def in_doubt(self, delivery: int, problem: str, now_ms: int) -> None:
+        """Nobody knows, and it is not tried again, unless someone asks for that."""
+        values = "state = 'in_doubt', problem = ?, settled_ms = ?, looks = 1"
+        self._set(delivery, values, problem, now_ms)
+
+    def _set(self, delivery: int, assignments: str, *values: object) -> None:
+        with self._file.transaction() as db:
+            db.execute(f"UPDATE deliveries SET {assignments} WHERE id = ?", (*values, delivery))  # noqa: S608 - ours
+
+    # --- the rest ------------------------------------------------------------------------------------
+
+    def version(self) -> int:
+        """Differs from before once another process has changed the file."""
+        return self._file.version()
+
+    def queued_for(self) -> dict[str, int]:
+        """How many messages wait for each channel."""
+        rows = self._file.read("SELECT channel, count(*) FROM deliveries WHERE state = 'queued' GROUP BY 1")
+        return {row[0]: row[1] for row in rows}
+
+    def fail_unknown(self, channels: Iterable[str], now_ms: int) -> int:
+        """Messages to channels that are defined no more fail; returns how many."""
+        with self._file.transaction() as db:
+            return db.execute(
+                "UPDATE deliveries SET state = 'failed', settled_ms = ?, "
+                "problem = 'the channel is not defined any more' "
+                "WHERE state = 'queued' AND channel NOT IN (SELECT value FROM json_each(?))",
+                (now_ms, msgspec.json.encode(sorted(channels)).decode()),
+            ).rowcount
+
+    def prune(self, now_ms: int) -> None:
+        """Forget what was settled long ago."""
+        with self._file.transaction() as db:
+            db.execute(
+                "DELETE FROM deliveries WHERE settled_ms < CASE WHEN state IN ('failed', 'in_doubt') "
+                "THEN ? ELSE ? END",
+                (now_ms - _KEEP_FAILED_MS, now_ms - _KEEP_MS),
+            )
+
+
+def _put(db: sqlite3.Connection, kind: str, key: str, value: bytes | None) -> None:
+    if value is None:
+        db.execute("DELETE FROM state WHERE kind = ? AND key = ?", (kind, key))
+    else:
+        db.execute("INSERT OR REPLACE INTO state VALUES (?, ?, ?)", (kind, key, value))
+
+
+def _add(db: sqlite3.Connection, draft: Draft) -> None:
+    state = draft.state
+    if draft.edits is not None and _take_back(db, draft):
+        if draft.kind == "resolved":
+            # Nobody knew of it, and it is over.
+            state = "overtaken"
+        else:
+            draft = msgspec.structs.replace(draft, edits=None)
+    db.execute(
+        "INSERT OR IGNORE INTO deliveries (delivery_id, channel, project, kind, state, subject, text, html, "
+        "about, queued_ms, edits, thread, urgent, doubtful, attempts, next_ms, settled_ms, remote_id, "
+        "problem, looks) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, ?, ?, '', '', 0)",
+        (
+            draft.delivery_id,
+            draft.channel,
+            draft.project,
+            draft.kind,
+            state,
+            draft.subject,
+            draft.text,
+            draft.html,
+            msgspec.json.encode(draft.about).decode(),
+            draft.queued_ms,
+            draft.edits,
+            draft.thread,
+            draft.urgent,
+            draft.doubtful,
+            draft.queued_ms,
+            None if state == "queued" else draft.queued_ms,
+        ),
+    )
+
+
+def _take_back(db: sqlite3.Connection, draft: Draft) -> bool:
+    """Whether the message that this one would change was never tried, and is not sent any more."""
+    return bool(
+        db.execute(
+            "UPDATE deliveries SET state = 'overtaken', settled_ms = ? "
+            "WHERE delivery_id = ? AND state = 'queued' AND attempts = 0",
+            (draft.queued_ms, draft.edits),
+        ).rowcount
+    )
+
+
+def _pending(row: sqlite3.Row) -> Pending:
+    return Pending(
+        id=row["id"],
+        attempts=row["attempts"],
+        looks=bool(row["looks"]),
+        doubtful=row["doubtful"],
+        outgoing=Outgoing(
+            delivery_id=row["delivery_id"],
+            subject=row["subject"],
+            text=row["text"],
+            html=row["html"],
+            queued_ms=row["queued_ms"],
+            # What never arrived cannot be changed: this one stands for both.
+            edits=row["edited"] or None,
+            thread=row["threaded"] or None,
+            about=tuple(msgspec.json.decode(row["about"], type=list[str])),
+            urgent=bool(row["urgent"]),
+        ),
+    )

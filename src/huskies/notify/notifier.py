@@ -1,0 +1,183 @@
+"""The notifier: reads a gateway's events, decides what people are told, and delivers it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable, Coroutine, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from huskies.errors import GatewayUnreachableError
+from huskies.notify.channel import Channel
+from huskies.notify.courier import Courier
+from huskies.notify.desk import Desk
+from huskies.notify.rules import Doubtful, Rules
+from huskies.notify.stream import EventSource, Item
+from huskies.protocol.backoff import Backoff
+
+_log = logging.getLogger("huskies.notify")
+
+TICK_INTERVAL: Final = 1.0
+# How often the board is asked whether what holds stories up does so still, where anything does: a story that
+# was deleted has no event. Before an escalation it is asked in any case.
+_COMPARE_INTERVAL: Final = 60.0
+_BEFORE_ESCALATION_MS: Final = 5_000
+_PRUNE_INTERVAL: Final = 3_600.0
+
+
+class Notifier:
+    """`start`, then `wait`; `stop` may be called at any time after.
+
+    `channels` by name; `doubtful` says of each what is done about a delivery of which nobody knows, where the
+    rule does not. `desk` is for muting, too.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        rules: Rules,
+        source: EventSource,
+        channels: Mapping[str, Channel],
+        *,
+        doubtful: Mapping[str, Doubtful],
+        now_ms: Callable[[], int],
+        chance: Callable[[], float] = random.random,
+    ) -> None:
+        self.desk = Desk(directory, rules, now_ms=now_ms, decided=self._decided)
+        self._source = source
+        self._channels = dict(channels)
+        self._couriers = {
+            name: Courier(channel, self.desk, doubtful=doubtful.get(name, "leave"), chance=chance)
+            for name, channel in channels.items()
+        }
+        self._chance = chance
+        self._now_ms = now_ms
+        self._tasks: list[asyncio.Task[None]] = []
+        self._is_connected = False
+        # Events were missed: what the board shows beyond what is known is to be told.
+        self._missed = False
+        self._ask_board = asyncio.Event()
+
+    async def start(self) -> None:
+        """Begin; raises `StoreError`."""
+        in_doubt = await self.desk.account(lambda ledger: ledger.recover())
+        if in_doubt:
+            _log.warning("%d messages were under way when the last process ended", in_doubt)
+        lost = await self.desk.account(lambda ledger: ledger.fail_unknown(self._channels, self._now_ms()))
+        if lost:
+            _log.error("%d messages wait for channels that are not defined any more", lost)
+        for work in (self._follow(), self._tick(), self._watch_board()):
+            self._spawn(work)
+        for courier in self._couriers.values():
+            self._spawn(courier.run())
+
+    async def wait(self) -> None:
+        """Until it is stopped; raises what makes going on impossible."""
+        done, _ = await asyncio.wait(self._tasks, return_when=asyncio.FIRST_EXCEPTION)
+        for task in done:
+            if not task.cancelled():
+                task.result()
+
+    async def stop(self) -> None:
+        """End what is under way, keep what is decided, and let go of everything."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for channel in self._channels.values():
+            await channel.close()
+        await self.desk.close()
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        self._tasks.append(asyncio.create_task(work))
+
+    def _decided(self, channels: frozenset[str]) -> None:
+        for name in channels & self._couriers.keys():
+            self._couriers[name].wake()
+
+    # --- the stream ----------------------------------------------------------------------------------
+
+    async def _follow(self) -> None:
+        if self.desk.cursor is None:
+            await self._begin()
+        assert self.desk.cursor is not None  # noqa: S101 - `begin` set it
+        await self._source.follow(self.desk.cursor, self)
+
+    async def _begin(self) -> None:
+        """The first start: the log's end is where to begin, and the board says what there is to be told."""
+        backoff = Backoff()
+        while True:
+            try:
+                # In this order: what comes between the two is on the board, or in the stream.
+                heads = await self._source.heads()
+                board = await self._source.board()
+            except GatewayUnreachableError as error:
+                _log.warning("waiting for the gateway: %s", error)
+                await asyncio.sleep(backoff.next_delay(self._chance()))
+            else:
+                await self.desk.begin(board, heads)
+                return
+
+    async def take(self, items: list[Item], cursor: str | None) -> None:
+        """Take a batch of the stream."""
+        await self.desk.take(items, cursor)
+        if any(not hasattr(item, "event") for item in items):
+            self._missed = True
+            self._ask_board.set()
+
+    async def reset(self) -> None:
+        """Events may be missing between the log that was and the one that is."""
+        self._missed = True
+        self._ask_board.set()
+
+    async def connected(self) -> None:
+        """The stream is there (again)."""
+        self._is_connected = True
+        await self.desk.came_back()
+
+    def disconnected(self) -> None:
+        """The stream is lost."""
+        self._is_connected = False
+
+    # --- time ----------------------------------------------------------------------------------------
+
+    async def _tick(self) -> None:
+        loop = asyncio.get_running_loop()
+        pruned, version = -_PRUNE_INTERVAL, -1
+        while True:
+            if await self.desk.wants_board(_BEFORE_ESCALATION_MS):
+                self._ask_board.set()
+            await self.desk.tick(at_rest=self._is_connected)
+            if loop.time() - pruned >= _PRUNE_INTERVAL:
+                pruned = loop.time()
+                await self.desk.account(lambda ledger: ledger.prune(self._now_ms()))
+            before, version = version, await self.desk.account(lambda ledger: ledger.version())
+            if version != before:
+                # Someone asked for messages to be sent again.
+                self._decided(frozenset(self._couriers))
+            await asyncio.sleep(TICK_INTERVAL)
+
+    async def _watch_board(self) -> None:
+        while True:
+            try:
+                async with asyncio.timeout(_COMPARE_INTERVAL):
+                    await self._ask_board.wait()
+            except TimeoutError:
+                if not self._is_connected or not await self.desk.held_up():
+                    continue
+            self._ask_board.clear()
+            await self._compare()
+            # Escalations that are due soon ask each second.
+            await asyncio.sleep(TICK_INTERVAL)
+
+    async def _compare(self) -> None:
+        asked_ms, missed = self._now_ms(), self._missed
+        self._missed = False
+        try:
+            board = await self._source.board()
+        except GatewayUnreachableError:
+            # The stream says so, too; escalations go on by what is known.
+            self._missed = self._missed or missed
+            return
+        await self.desk.compare(board, asked_ms, missed=missed)
