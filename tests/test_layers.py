@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 
 SOURCE = Path(__file__).parent.parent / "src" / "huskies"
+NOTIFY = (
+    "collecting", "core", "holding", "ids", "model", "quiet", "rules", "seen", "state", "texts",
+)  # fmt: skip
 PURE = [
     SOURCE / "sse.py",
     *sorted((SOURCE / "events").glob("*.py")),
@@ -29,21 +32,7 @@ PURE = [
     SOURCE / "gateway" / "store" / "selection.py",
     *(SOURCE / "cli" / f"{name}.py" for name in ("finding", "fleet", "life", "picture")),
     *(SOURCE / "demo" / f"{name}.py" for name in ("day", "words")),
-    *(
-        SOURCE / "notify" / f"{name}.py"
-        for name in (
-            "collecting",
-            "core",
-            "holding",
-            "ids",
-            "model",
-            "quiet",
-            "rules",
-            "seen",
-            "state",
-            "texts",
-        )
-    ),
+    *(SOURCE / "notify" / f"{name}.py" for name in NOTIFY),
     SOURCE / "sled" / "scan.py",
     SOURCE / "sled" / "story_file.py",
 ]

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import ssl
 from pathlib import Path
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from huskies.errors import ConfigError
 
 _log = logging.getLogger("huskies.tls")
 
+# Names the file of the certificate by which a process knows the gateway that started it, whatever its names.
+PIN_VARIABLE: Final = "HUSKIES_TLS_PIN"
+
 # What aiohttp takes: whom to trust, or True: nobody else than usual.
 Trust: TypeAlias = ssl.SSLContext | bool
+
+
+_BEGIN: Final = "-----BEGIN CERTIFICATE-----"
+_END: Final = "-----END CERTIFICATE-----"
 
 
 def trusted(url: str, ca: Path | None) -> Trust:
@@ -31,6 +39,16 @@ def client_context(ca: Path | None) -> ssl.SSLContext:
     except (OSError, ssl.SSLError) as error:
         problem = f"cannot be used: {_reason(error)}; expected a file of certificates in PEM"
         raise ConfigError(f"--tls-ca {ca}", problem) from None
+
+
+def pinned(chain: Path) -> bytes:
+    """The SHA-256 of the first certificate in a file (PEM); raises `ConfigError`."""
+    try:
+        text = chain.read_text("ascii")
+        end = text.index(_END) + len(_END)
+        return hashlib.sha256(ssl.PEM_cert_to_DER_cert(text[text.index(_BEGIN) : end])).digest()
+    except (OSError, ValueError) as error:
+        raise ConfigError(str(chain), f"expected a certificate in PEM: {error}") from None
 
 
 class Certificate:

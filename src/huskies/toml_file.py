@@ -63,13 +63,17 @@ def _culprit(table: str, data: dict[str, Any], shape: type[object]) -> str:
 def _shape_at(shape: object, keys: Sequence[str]) -> object:
     """The shape of what stands under these keys."""
     for key in keys:
-        while get_origin(shape) is list:
-            [shape] = get_args(shape)
+        shape = _of_each(shape)
         names = get_type_hints(shape) if isinstance(shape, type) else {}
         # A table that is no struct has names of the user's own, all with one shape.
         shape = names[key] if key in names else get_args(shape)[1]
-    while get_origin(shape) is list:
-        [shape] = get_args(shape)
+    return _of_each(shape)
+
+
+def _of_each(shape: object) -> object:
+    """The shape of a list's entries; any other shape is itself."""
+    while get_origin(shape) in (list, tuple):
+        shape = get_args(shape)[0]
     return shape
 
 

@@ -42,6 +42,7 @@ def get(
     query: Mapping[str, str] | None = None,
     headers: Mapping[str, str] | None = None,
     timeout: float,
+    method: str = "GET",
 ) -> http.client.HTTPResponse:
     """Ask, and return the answer with its body still to be read; `timeout` (s) is of each step, not of all.
 
@@ -54,7 +55,7 @@ def get(
         token = os.environ.get(TOKEN_VARIABLE, "").strip()
         shown = {"Authorization": f"Bearer {token}"} if token else {}
         # With `close`, the answer alone owns the socket, and ends it when it is read or dropped.
-        connection.request("GET", target, headers={"Connection": "close", **shown, **(headers or {})})
+        connection.request(method, target, headers={"Connection": "close", **shown, **(headers or {})})
         response = connection.getresponse()
         if response.status == http.client.OK:
             return response

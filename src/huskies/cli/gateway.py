@@ -78,12 +78,15 @@ def command(  # noqa: PLR0917 - click passes them by name
     sled (`huskies token invite NAME`), or `open = true` in projects.toml in the data directory; and whoever
     reads needs a token that may (`huskies token create NAME --scope read`).
 
+    Where the data directory has a notify.toml or a bot.toml, `huskies chat` runs beside it.
+
     Gateways that replicate hold the same events: each sends the others what they lack. Away from loopback
     they need one token that all of them share, in HUSKIES_PEER_TOKEN or as `token` under [peers] in
     projects.toml.
     """
     from huskies import logs
     from huskies.cli import runtime
+    from huskies.cli.children import chat_of
     from huskies.config import (
         DEFAULT_GATEWAY_PORT,
         DEFAULT_HOST,
@@ -115,6 +118,16 @@ def command(  # noqa: PLR0917 - click passes them by name
         gateway = Gateway(settings)
         await services.start(gateway)
         click.echo(f"gateway    {gateway.url}\ndata in    {logs.printable(str(data_dir))}")
+        child = chat_of(
+            data_dir,
+            gateway.url,
+            token=gateway.guard.own_admin("this gateway's chat"),
+            pin=tls_cert,
+            log_level=log_level,
+            log_json=log_json,
+        )
+        if child is not None:
+            await services.start(child)
         if gateway.guard.is_open:
             click.echo("read by    anyone on this machine; a token with a scope that reads changes that")
 

@@ -16,7 +16,7 @@ EXIT_INTERRUPTED: Final = 130
 # In the order in which a newcomer needs them; each is the `command` of the module of its name.
 _COMMANDS: Final = (
     "up", "demo", "init", "status", "top", "show", "tail", "emit", "gateway", "sled", "token", "sleds",
-    "audit", "verify", "backup", "restore", "completion",
+    "audit", "chat", "notifications", "verify", "backup", "restore", "completion",
 )  # fmt: skip
 
 _EPILOG: Final = f"""\

@@ -22,6 +22,7 @@ from huskies.cli.options import (
 if TYPE_CHECKING:
     from huskies.cli.runtime import Services
     from huskies.config import GatewaySettings, SledSettings
+    from huskies.gateway.server import Gateway
     from huskies.sled.service import Sled
 
 
@@ -55,6 +56,7 @@ def command(  # noqa: PLR0917 - click passes them by name
     """
     from huskies import logs
     from huskies.cli import runtime
+    from huskies.cli.children import chat_of
     from huskies.config import DEFAULT_GATEWAY_PORT, GatewaySettings
 
     logs.set_up(level=log_level, as_json=log_json)
@@ -68,7 +70,17 @@ def command(  # noqa: PLR0917 - click passes them by name
     configs = sled_configs(project_dirs or (Path(),))
 
     async def launch(services: Services) -> None:
-        await _launch(services, settings, configs)
+        gateway = await _launch(services, settings, configs)
+        child = chat_of(
+            data_dir,
+            gateway.url,
+            token=gateway.guard.own_admin("this gateway's chat"),
+            pin=None,
+            log_level=log_level,
+            log_json=log_json,
+        )
+        if child is not None:
+            await services.start(child)
 
     runtime.run(launch)
 
@@ -95,7 +107,7 @@ def sled_configs(directories: Sequence[Path]) -> list[SledSettings]:
     ]
 
 
-async def _launch(services: Services, settings: GatewaySettings, configs: Sequence[SledSettings]) -> None:
+async def _launch(services: Services, settings: GatewaySettings, configs: Sequence[SledSettings]) -> Gateway:
     from huskies.gateway.server import Gateway
     from huskies.sled.service import Sled
 
@@ -109,6 +121,7 @@ async def _launch(services: Services, settings: GatewaySettings, configs: Sequen
         gateway.add_project(sled.name, sled.url)
         running.append((sled, config))
     _show(gateway.url, running)
+    return gateway
 
 
 def _show(gateway_url: str, running: Sequence[tuple[Sled, SledSettings]]) -> None:

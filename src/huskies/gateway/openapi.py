@@ -10,14 +10,16 @@ from msgspec import Meta
 
 from huskies import __version__, limits
 from huskies.events.model import EVENT_TYPES, RelayedEvent
-from huskies.gateway.access.gate import COOKIE
+from huskies.gateway.access.gate import COOKIE, NOTIFICATIONS_PATH
 from huskies.gateway.boards import ProjectView
+from huskies.gateway.notifications import NotificationsAnswer, ResendAnswer
 from huskies.gateway.peers.peers import PeerState
 from huskies.gateway.stats_view import DAYS_MAX, OFFSET_MAX, STATS_PATH, StatsAnswer
 from huskies.gateway.store.digests import DIGESTS_PATH, DigestsAnswer
 from huskies.protocol import wire
 from huskies.protocol.enrolment import ENROL_PATH, Enrolled, Enrolment
 from huskies.protocol.peer_wire import PEERS_PATH
+from huskies.storage.notifications import PAGE_MAX, STATES
 
 
 class GatewayStatusEvent(msgspec.Struct):
@@ -91,6 +93,8 @@ _TYPES: Final = (
     PeersAnswer,
     DigestsAnswer,
     StatsAnswer,
+    NotificationsAnswer,
+    ResendAnswer,
     TokenAnswer,
     ErrorAnswer,
     StatusAnswer,
@@ -101,6 +105,7 @@ _ERRORS: Final = {
     "400": "A parameter is not what it should be.",
     "401": "The token is missing, unknown, used, revoked or expired.",
     "403": "The token does not let you, or the request comes from a page of another origin.",
+    "404": "There is nothing of this name, or what there is is not so.",
     "409": "The cursor is of another log, or of this one before it was restored: start from `after=0`.",
     "422": "A parameter is not what it should be.",
     "429": "Too much came from this address, or the sleds of this project connect too often or are too many.",
@@ -129,6 +134,8 @@ def document() -> dict[str, Any]:
             PEERS_PATH: {"get": _read("peers", "The gateways that this one replicates with.", "PeersAnswer")},
             STATS_PATH: {"get": _stats()},
             DIGESTS_PATH: {"get": _digests()},
+            NOTIFICATIONS_PATH: {"get": _notifications()},
+            f"{NOTIFICATIONS_PATH}/{{id}}/resend": {"post": _resend()},
             "/healthz": {"get": _operation("health", "Whether the process is alive.", "StatusAnswer")},
             "/readyz": {"get": _ready()},
             "/metrics": {"get": _readable(_text("metrics", "Prometheus metrics.", "text/plain"))},
@@ -304,6 +311,26 @@ def _digests() -> dict[str, Any]:
         _query("epoch", {"type": "string"}),
         _query("seq", {"type": "integer", "minimum": 1, "description": "Up to here, not to its newest."}),
     ]
+    return operation
+
+
+def _notifications() -> dict[str, Any]:
+    operation = _read("notifications", "What people were told.", "NotificationsAnswer", "422", "503")
+    operation["parameters"] = [
+        _query("state", {"type": "string", "enum": list(STATES)}),
+        _query("channel", {"type": "string"}),
+        _query("project", {"type": "string"}),
+        _query("before", {"type": "integer", "minimum": 1, "maximum": 2**53, "description": "A `next`."}),
+        _query("limit", {"type": "integer", "minimum": 1, "maximum": PAGE_MAX}),
+    ]
+    return operation
+
+
+def _resend() -> dict[str, Any]:
+    summary = "Send what did not arrive again; with `all` for the id, all of it."
+    operation = _read("resendNotification", summary, "ResendAnswer", "404", "422", "503")
+    schema = {"oneOf": [{"type": "integer", "minimum": 1, "maximum": 2**53}, {"const": "all"}]}
+    operation["parameters"] = [{"name": "id", "in": "path", "required": True, "schema": schema}]
     return operation
 
 

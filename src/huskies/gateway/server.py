@@ -33,6 +33,7 @@ from huskies.gateway.identity import settled_key
 from huskies.gateway.keys import gateway_id
 from huskies.gateway.lock import locked
 from huskies.gateway.metrics import Metrics
+from huskies.gateway.notifications import Notifications
 from huskies.gateway.peers.holders import Holders
 from huskies.gateway.peers.peers import Peers
 from huskies.gateway.policy import PolicyFile
@@ -267,6 +268,7 @@ class Gateway:
             self.gate, self._access, self._access_lock, gateway_id=lambda: self.peers.gateway_id
         )
         app.add_routes(enrolling.routes())
+        app.add_routes(Notifications(self._settings.data_dir, self.gate, now_ms).routes())
         tls = None if self._certificate is None else self._certificate.context
         runner, self.url = await serve(app, self._settings.host, self._settings.port, tls)
         self._opened.push_async_callback(self._cancel_tasks)

@@ -28,7 +28,7 @@ _Result = TypeVar("_Result")
 class Desk:
     """The notifier's decisions and their ledger in `directory`. Raises `StoreError` from every method.
 
-    `now_ms` is the wall clock; `decided` is called with the channels that have something new to send.
+    `now_ms` is the wall clock; `on_decided` is called with the channels that have something new to send.
     """
 
     def __init__(
@@ -37,11 +37,10 @@ class Desk:
         rules: Rules,
         *,
         now_ms: Callable[[], int],
-        decided: Callable[[frozenset[str]], None] = lambda _: None,
     ) -> None:
         self.ledger = Ledger(directory)
         self.now_ms = now_ms
-        self._decided = decided
+        self.on_decided: Callable[[frozenset[str]], None] = lambda _: None
         self.cursor, state = self.ledger.load()
         self._core = Core(rules, state)
         self._kept_ms = now_ms()
@@ -181,7 +180,7 @@ class Desk:
         result = await asyncio.get_running_loop().run_in_executor(self._thread, work)
         channels, self._woken = self._woken, frozenset()
         if channels:
-            self._decided(channels)
+            self.on_decided(channels)
         return result
 
     def _keep(self) -> None:

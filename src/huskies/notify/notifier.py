@@ -6,14 +6,13 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable, Coroutine, Mapping
-from pathlib import Path
 from typing import Any, Final
 
 from huskies.errors import GatewayUnreachableError
 from huskies.notify.channel import Channel
 from huskies.notify.courier import Courier
 from huskies.notify.desk import Desk
-from huskies.notify.rules import Doubtful, Rules
+from huskies.notify.rules import Doubtful
 from huskies.notify.stream import EventSource, Item
 from huskies.protocol.backoff import Backoff
 
@@ -28,24 +27,23 @@ _PRUNE_INTERVAL: Final = 3_600.0
 
 
 class Notifier:
-    """`start`, then `wait`; `stop` may be called at any time after.
+    """`start`, then `wait`; `stop`, which closes the desk, may be called at any time after.
 
     `channels` by name; `doubtful` says of each what is done about a delivery of which nobody knows, where the
-    rule does not. `desk` is for muting, too.
+    rule does not.
     """
 
     def __init__(
         self,
-        directory: Path,
-        rules: Rules,
+        desk: Desk,
         source: EventSource,
         channels: Mapping[str, Channel],
         *,
         doubtful: Mapping[str, Doubtful],
-        now_ms: Callable[[], int],
         chance: Callable[[], float] = random.random,
     ) -> None:
-        self.desk = Desk(directory, rules, now_ms=now_ms, decided=self._decided)
+        self.desk = desk
+        desk.on_decided = self._decided
         self._source = source
         self._channels = dict(channels)
         self._couriers = {
@@ -53,7 +51,7 @@ class Notifier:
             for name, channel in channels.items()
         }
         self._chance = chance
-        self._now_ms = now_ms
+        self._now_ms = desk.now_ms
         self._tasks: list[asyncio.Task[None]] = []
         self._is_connected = False
         # Events were missed: what the board shows beyond what is known is to be told.

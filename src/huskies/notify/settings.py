@@ -49,13 +49,13 @@ class EscalateEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class RuleEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One `[[rules]]`; None is "not said"."""
 
-    events: list[str] = list(_HELD_UP)
-    projects: list[str] = ["*"]
-    channels: list[str] | None = None
+    events: tuple[str, ...] = _HELD_UP
+    projects: tuple[str, ...] = ("*",)
+    channels: tuple[str, ...] | None = None
     quiet: str | None = None
     every: str | None = None
     digest: str | None = None
-    escalate: list[EscalateEntry] = []
+    escalate: tuple[EscalateEntry, ...] = ()
     urgent: bool = False
     resolved: bool = True
     doubtful: Doubtful | None = None
@@ -67,7 +67,7 @@ class NotifyFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     time_zone: str | None = None
     quiet: str | None = None
     channels: dict[str, ChannelEntry] = {}
-    rules: list[RuleEntry] = []
+    rules: tuple[RuleEntry, ...] = ()
 
 
 class ChannelSettings(msgspec.Struct, frozen=True):
@@ -149,7 +149,7 @@ def _rule(
     for kind in entry.events:
         if kind not in EVENT_TYPES:
             refuse(path, f"{key}.events", f"expected some of {', '.join(EVENT_TYPES)}; got {kind!r}")
-    channels = usual if entry.channels is None else tuple(entry.channels)
+    channels = usual if entry.channels is None else entry.channels
     steps = []
     for step in entry.escalate:
         after_ms = _duration(path, f"{key}.escalate.after", step.after)
@@ -163,7 +163,7 @@ def _rule(
             refuse(path, f"{key}.channels", f"expected channels that are defined ({defined}); got {name!r}")
     return Rule(
         events=frozenset(entry.events),
-        projects=tuple(entry.projects),
+        projects=entry.projects,
         channels=channels,
         quiet=quiet if entry.quiet is None else _quiet(path, f"{key}.quiet", entry.quiet, zone),
         every_ms=DEFAULT_EVERY_MS if entry.every is None else _duration(path, f"{key}.every", entry.every),

@@ -74,9 +74,10 @@ class Problem(msgspec.Struct, frozen=True):
 class Collection(msgspec.Struct, frozen=True):
     """What is told together, once `due_ms` and `not_before_ms` are past.
 
-    It is of all projects where `project` is empty. `scope` tells collections of one channel and reason apart. `digest` covers the identities of all events in
-    it, of which `about` names the first. `wanted`: how many of them some rule asks for. `from_ms`, `to_ms`:
-    when the events happened, on their sleds; `sled_id` is the one that the last came from.
+    It is of all projects where `project` is empty; `scope` tells collections of one channel and reason apart.
+    `digest` covers the identities of all events in it, of which `about` names the first. `wanted`: how many
+    of them some rule asks for. `from_ms`, `to_ms`: when the events happened, on their sleds; `sled_id` is
+    the one that the last came from.
     """
 
     channel: str

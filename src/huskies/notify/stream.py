@@ -85,7 +85,7 @@ class EventSource:
         self._is_lost = False
 
     async def follow(self, cursor: str, taker: Taker) -> None:
-        """Read what comes after the cursor until cancelled; raises `RefusedError`, and what the taker does."""
+        """Read what comes after the cursor; raises `RefusedError`, and what the taker does."""
         parser, backoff = SseParser(), Backoff()
         parser.last_id = cursor
         async with self._session() as session:

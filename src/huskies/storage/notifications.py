@@ -38,7 +38,8 @@ RESENDABLE: Final[tuple[DeliveryState, ...]] = ("failed", "in_doubt")
 _SCHEMA: Final = """
 CREATE TABLE deliveries (id INTEGER PRIMARY KEY AUTOINCREMENT, delivery_id TEXT NOT NULL UNIQUE,
                          channel TEXT NOT NULL, project TEXT NOT NULL, kind TEXT NOT NULL,
-                         state TEXT NOT NULL, subject TEXT NOT NULL, text TEXT NOT NULL, html TEXT NOT NULL, about TEXT NOT NULL,
+                         state TEXT NOT NULL, subject TEXT NOT NULL, text TEXT NOT NULL,
+                         html TEXT NOT NULL, about TEXT NOT NULL,
                          queued_ms INTEGER NOT NULL, edits TEXT, thread TEXT, urgent INTEGER NOT NULL,
                          doubtful TEXT, attempts INTEGER NOT NULL, next_ms INTEGER NOT NULL, begun_ms INTEGER,
                          settled_ms INTEGER, remote_id TEXT NOT NULL, problem TEXT NOT NULL,

@@ -34,6 +34,8 @@ _log = logging.getLogger("huskies.access")
 
 LOGIN_PATH: Final = "/login"
 LOGOUT_PATH: Final = "/logout"
+# Below it messages are sent again.
+NOTIFICATIONS_PATH: Final = "/gateway/notifications"
 # With the prefix a browser keeps it for this host and TLS alone, whatever a neighbour sets.
 COOKIE: Final = "huskies"
 SECURE_COOKIE: Final = "__Host-huskies"
@@ -46,12 +48,14 @@ class Need(Enum):
     NOTHING = auto()
     READ = auto()
     READ_ALL = auto()
+    ADMIN = auto()
 
 
 _NEEDS: Final = {
     wire.EVENTS_PATH: Need.READ,
     wire.PROJECTS_PATH: Need.READ,
     STATS_PATH: Need.READ,
+    NOTIFICATIONS_PATH: Need.READ,
     "/gateway/digests": Need.READ_ALL,
     PEERS_PATH: Need.READ_ALL,
     "/metrics": Need.READ_ALL,
@@ -89,6 +93,8 @@ def need_of(request: web.Request) -> Need:
         return Need.NOTHING
     if request.path == PEERS_PATH and "Upgrade" in request.headers:
         return Need.NOTHING
+    if request.method == "POST" and request.path.startswith(f"{NOTIFICATIONS_PATH}/"):
+        return Need.ADMIN
     return _NEEDS.get(request.path, Need.READ_ALL)
 
 
@@ -213,6 +219,8 @@ class Gate:
             )
         if not caller.scopes.may_read_something:
             raise RefusedError(403, f"{caller.who} may not read here")
+        if need is Need.ADMIN and not caller.scopes.admin:
+            raise RefusedError(403, f"{caller.who} may read, and change nothing here")
         if need is Need.READ_ALL and not caller.scopes.reads_all:
             raise RefusedError(403, f"{caller.who} may read single projects, and not this")
         return caller

@@ -67,8 +67,8 @@ class Guard:
         self._enrolled: frozenset[str] = frozenset()
         self._pushed_for: frozenset[str] = frozenset()
         self._invites = 0
-        # Of sleds that run in this process (`huskies up`): the secret's hash, and the project.
-        self._own: dict[bytes, str] = {}
+        # Of what runs in this process, or is started by it: the secret's hash, and who that is.
+        self._own: dict[bytes, Caller] = {}
         # Tokens and sleds that were used since that was last written.
         self._used: set[str] = set()
         self._used_sleds: set[str] = set()
@@ -110,8 +110,16 @@ class Guard:
 
     def own(self, project: str) -> str:
         """A token for the project's sled in this process, which ends with it."""
+        return self._make_own(Caller("this process", Scopes(pushes=frozenset((project,))), OWN + project))
+
+    def own_admin(self, who: str) -> str:
+        """A token for a process of ours that may read everything and start projects, which ends with us."""
+        scopes = msgspec.structs.replace(EVERYTHING_READ, admin=True)
+        return self._make_own(Caller(who, scopes, f"{OWN}{who}"))
+
+    def _make_own(self, caller: Caller) -> str:
         secret = secrets.token_urlsafe(_SECRET_BYTES)
-        self._own[hashed(secret)] = project
+        self._own[hashed(secret)] = caller
         return secret
 
     def _reload(self) -> bool:
@@ -149,8 +157,8 @@ class Guard:
     def by_token(self, secret: str) -> Caller | None:
         """Whose token this is, if it is valid."""
         digest = hashed(secret)
-        if (project := self._own.get(digest)) is not None:
-            return Caller("this process", Scopes(pushes=frozenset((project,))), OWN + project)
+        if (own := self._own.get(digest)) is not None:
+            return own
         token = self._tokens.get(digest)
         return None if token is None else self._caller(token)
 

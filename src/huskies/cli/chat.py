@@ -1,0 +1,58 @@
+"""`huskies chat`: tells people what happens."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from huskies.cli.options import data_dir_option, examples, log_options, reader_url_option, tls_ca_option
+
+if TYPE_CHECKING:
+    from huskies.cli.runtime import Services
+
+
+@click.command(
+    "chat",
+    short_help="Tell people what happens.",
+    epilog=examples(
+        "huskies chat",
+        "huskies chat --gateway-url http://gateway.example:3000 --data-dir ~/chat",
+    ),
+)
+@reader_url_option
+@data_dir_option
+@tls_ca_option
+# Its parent's end is its own, however that comes.
+@click.option("--until-stdin-ends", is_flag=True, hidden=True)
+@log_options
+def command(  # noqa: PLR0917 - click passes them by name
+    gateway_url: str,
+    data_dir: Path,
+    tls_ca: Path | None,
+    until_stdin_ends: bool,
+    log_level: str,
+    log_json: bool,
+) -> None:
+    """Tell people what happens, by the rules in notify.toml in the data directory, until Ctrl-C.
+
+    `huskies gateway` and `huskies up` run this by themselves where their data directory has a notify.toml or
+    a bot.toml. What became of each message is shown by `huskies notifications`.
+    """
+    from huskies import logs
+    from huskies.cli import runtime
+    from huskies.cli.chatting import Chat
+    from huskies.cli.children import end_with_stdin
+
+    logs.set_up(level=log_level, as_json=log_json)
+    chat = Chat(data_dir, gateway_url, environ=os.environ, tls_ca=tls_ca)
+
+    async def launch(services: Services) -> None:
+        if until_stdin_ends:
+            end_with_stdin()
+        await services.start(chat)
+        click.echo(f"chat       tells {', '.join(chat.channel_names)} of {gateway_url}")
+
+    runtime.run(launch)
