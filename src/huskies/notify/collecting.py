@@ -111,8 +111,9 @@ def due(state: State, rules: Rules, now_ms: int, *, at_rest: bool) -> list[Draft
         for problem in state.problems.rows():
             for key in problem.waits:
                 waiting.setdefault(key, []).append(problem)
-    for found in ready:
+    for found in sorted(ready, key=lambda one: (one.due_ms, one.key)):
         held_up = [state.problems.get(problem.key) or problem for problem in waiting.get(found.key, [])]
+        held_up.sort(key=lambda problem: (problem.since_ms, problem.key))
         state.collections.drop(found.key)
         if found.project and found.why != "mute" and state.muted_until(found.project, now_ms) is not None:
             _silence(state, found, held_up, now_ms)

@@ -96,7 +96,7 @@ class Holding:
                 at_ms = rule.quiet_until(at_ms) or at_ms
                 due = Due(at_ms, step.after_ms, step.channel, rule.doubtful)
                 steps.setdefault((step.after_ms, step.channel), due)
-        return tuple(sorted(steps.values(), key=lambda due: (due.at_ms, due.channel)))
+        return tuple(sorted(steps.values(), key=lambda due: (due.at_ms, due.after_ms)))
 
     # --- its end -------------------------------------------------------------------------------------
 
@@ -179,7 +179,7 @@ class Holding:
         muted_ms = self._state.muted_until(problem.project, now_ms)
         if muted_ms is not None:
             later = [msgspec.structs.replace(due, at_ms=muted_ms), *others]
-            later.sort(key=lambda step: (step.at_ms, step.channel))
+            later.sort(key=lambda step: (step.at_ms, step.after_ms))
             return msgspec.structs.replace(problem, escalations=tuple(later))
         said = texts.still(problem, now_ms)
         told = problem.told.get(due.channel)

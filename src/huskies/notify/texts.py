@@ -26,8 +26,8 @@ _LINE_MAX: Final = 300
 _NAMED_MAX: Final = 20
 _COUNTED: Final = {
     "stage_transition": ("move", "moves"),
-    "merge_failure": ("merge failure", "merge failures"),
     "story_blocked": ("block", "blocks"),
+    "merge_failure": ("merge failure", "merge failures"),
     "rate_limit_warning": ("rate-limit warning", "rate-limit warnings"),
     "rate_limit_hard_block": ("rate limit reached", "rate limits reached"),
 }
@@ -167,7 +167,9 @@ def _subject(found: Collection, held_up: int) -> str:
 
 def _happened(found: Collection, zone: tzinfo | None, now_ms: int) -> str:
     counts = ", ".join(
-        f"{number} {_COUNTED[kind][number != 1]}" for kind, number in sorted(found.counts.items())
+        f"{number} {words[number != 1]}"
+        for kind, words in _COUNTED.items()
+        if (number := found.counts.get(kind, 0))
     )
     first, last = clock(found.from_ms, zone, now_ms), clock(found.to_ms, zone, now_ms)
     return f"from {first} to {last}: {counts}" if first != last else f"at {first}: {counts}"
