@@ -30,7 +30,8 @@ PURE = [
     SOURCE / "gateway" / "peers" / "outgoing.py",
     SOURCE / "gateway" / "store" / "repair.py",
     SOURCE / "gateway" / "store" / "selection.py",
-    *(SOURCE / "cli" / f"{name}.py" for name in ("finding", "fleet", "life", "picture")),
+    SOURCE / "cli" / "picture.py",
+    *(SOURCE / "readers" / f"{name}.py" for name in ("finding", "fleet", "life")),
     *(SOURCE / "demo" / f"{name}.py" for name in ("day", "words")),
     *(SOURCE / "notify" / f"{name}.py" for name in NOTIFY),
     SOURCE / "sled" / "scan.py",
@@ -45,8 +46,8 @@ WORLDLY = {
 POSIX_ALONE = {"fcntl", "grp", "posix", "pty", "pwd", "resource", "syslog", "termios", "tty"}
 # The path of an event: what stands later may know what stands earlier, never the other way round.
 ORDER = [
-    "events", "protocol", "storage", "sled", "containers", "gateway", "notify", "chat", "demo", "cli",
-    "testing",
+    "events", "protocol", "storage", "sled", "containers", "gateway", "readers", "notify", "chat", "demo",
+    "cli", "testing",
 ]  # fmt: skip
 
 

@@ -10,10 +10,11 @@ import pytest
 from huskies.cli import client
 from huskies.cli.board import show
 from huskies.cli.client import GatewayRefusedError
-from huskies.cli.fleet import Received
-from huskies.cli.lines import LinePrinter, describe
+from huskies.cli.lines import LinePrinter
 from huskies.cli.status import projects_in
 from huskies.errors import HuskiesError
+from huskies.readers.fleet import Received
+from huskies.readers.happening import describe
 
 AT = datetime(2026, 1, 31, 12, 0, tzinfo=UTC)
 CLOCK = AT.astimezone().strftime("%H:%M:%S")

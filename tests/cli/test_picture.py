@@ -6,8 +6,8 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from huskies.cli.fleet import Fleet, Need, ProjectView, Received, StoryView, needs
 from huskies.cli.picture import Picture
+from huskies.readers.fleet import Fleet, Need, ProjectView, Received, StoryView, needs
 
 NOW = 1_800_000_000_000
 

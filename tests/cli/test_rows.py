@@ -6,7 +6,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from huskies.cli.fleet import Need, ProjectView, Received, StoryView
 from huskies.cli.full_screen.rows import (
     EventRow,
     LineRow,
@@ -19,6 +18,7 @@ from huskies.cli.full_screen.rows import (
 )
 from huskies.cli.full_screen.selecting import Selecting
 from huskies.cli.life_lines import Line
+from huskies.readers.fleet import Need, ProjectView, Received, StoryView
 
 NOW = 1_800_000_000_000
 ROWS = st.text(st.characters(exclude_categories=["Cs"]), max_size=40) | st.sampled_from(

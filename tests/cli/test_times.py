@@ -6,10 +6,10 @@ from datetime import UTC, datetime
 
 import pytest
 
-from huskies.cli import times
-from huskies.cli.fleet import Received
-from huskies.cli.lines import describe
 from huskies.durations import is_duration, parse_duration
+from huskies.readers import times
+from huskies.readers.fleet import Received
+from huskies.readers.happening import describe
 
 NOW = datetime(2026, 1, 31, 14, 0, tzinfo=UTC)
 NOW_MS = int(NOW.timestamp() * 1_000)

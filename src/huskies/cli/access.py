@@ -8,7 +8,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from huskies.cli.times import now_ms
 from huskies.cli.token_file import check_data_dir, revoke_token
 from huskies.config import PROJECT_NAME_RULE, load_projects
 from huskies.durations import parse_duration
@@ -20,6 +19,7 @@ from huskies.gateway.access.file import AccessFile
 from huskies.gateway.access.scopes import parse
 from huskies.gateway.access.sleds import EnrolledSled
 from huskies.gateway.access.tokens import Token
+from huskies.readers.times import now_ms
 
 _NAME_MAX = 64
 

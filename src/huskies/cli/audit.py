@@ -22,8 +22,8 @@ def command(last: int, as_json: bool, data_dir: Path) -> None:
     from datetime import UTC, datetime
 
     from huskies.cli.access import Access
-    from huskies.cli.times import local_time
     from huskies.logs import printable, printable_json
+    from huskies.readers.times import local_time
 
     with Access(data_dir) as access:
         entries = access.newest(last)

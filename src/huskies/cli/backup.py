@@ -27,9 +27,9 @@ def command(dest: Path, data_dir: Path) -> None:
     tokens: only its owner can read it.
     """
     from huskies.cli.progress import busy
-    from huskies.cli.times import now_ms
     from huskies.gateway.store.backup import make
     from huskies.logs import printable
+    from huskies.readers.times import now_ms
 
     with busy(f"copying {data_dir}"):
         manifest = make(data_dir, dest, now_ms())

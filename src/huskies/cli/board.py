@@ -13,11 +13,11 @@ import msgspec
 
 from huskies.cli.colour import is_coloured
 from huskies.cli.columns import Cell, Line, Span, aligned
-from huskies.cli.fleet import Need, ProjectView, StoryView, decode, needs, title
-from huskies.cli.times import duration
 from huskies.errors import HuskiesError
 from huskies.events.model import STAGES
 from huskies.logs import printable
+from huskies.readers.fleet import Need, ProjectView, StoryView, decode, needs, title
+from huskies.readers.times import duration
 
 _RULE: Final = "─"
 # How click calls the styles.

@@ -31,7 +31,7 @@ def _stage(_ctx: click.Context, _parameter: click.Parameter, value: str) -> str:
 
 
 def _moment(_ctx: click.Context, _parameter: click.Parameter, value: str | None) -> datetime | None:
-    from huskies.cli.times import parse_time
+    from huskies.readers.times import parse_time
 
     try:
         return None if value is None else parse_time(value)

@@ -6,11 +6,11 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Final, Literal, NamedTuple, TypeAlias
 
-from huskies.cli.fleet import StoryView
-from huskies.cli.life import Happening, Life, Spell, time_of
-from huskies.cli.lines import what_happened
-from huskies.cli.times import exact_duration, local_time
 from huskies.logs import printable
+from huskies.readers.fleet import StoryView
+from huskies.readers.happening import what_happened
+from huskies.readers.life import Happening, Life, Spell, time_of
+from huskies.readers.times import exact_duration, local_time
 
 Kind: TypeAlias = Literal["title", "heading", "alarm", "quiet", "plain"]
 _NO_ONE_KNOWS: Final = "no one knows how long"

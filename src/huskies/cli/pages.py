@@ -9,8 +9,8 @@ from typing import Final
 import msgspec
 
 from huskies.cli import client
-from huskies.cli.fleet import Received
 from huskies.protocol.wire import EVENTS_PATH
+from huskies.readers.fleet import Received
 
 _ANSWER_LIMIT: Final = 10.0
 _PAGE_EVENTS: Final = 1_000

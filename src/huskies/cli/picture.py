@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 
-from huskies.cli.fleet import Fleet, ProjectView, Received
+from huskies.readers.fleet import Fleet, ProjectView, Received
 
 
 class Picture:

@@ -13,9 +13,9 @@ from rich.text import Text
 
 from huskies.cli.board import lines
 from huskies.cli.picture import Picture
-from huskies.cli.times import duration, local_time, now_ms
 from huskies.cli.watch import Watch
 from huskies.logs import printable
+from huskies.readers.times import duration, local_time, now_ms
 
 # Drawn again so often at most, and at least so that the ages stay true.
 _SHORTEST: Final = 0.2

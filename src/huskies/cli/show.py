@@ -10,9 +10,9 @@ from huskies.cli import completing
 from huskies.cli.options import examples, reader_url_option, setting
 
 if TYPE_CHECKING:
-    from huskies.cli.finding import Found
-    from huskies.cli.fleet import Received
-    from huskies.cli.life import Life
+    from huskies.readers.finding import Found
+    from huskies.readers.fleet import Received
+    from huskies.readers.life import Life
 
 _STYLES: Final[dict[str, dict[str, object]]] = {
     "title": {"bold": True},
@@ -43,8 +43,8 @@ def command(story: str, gateway_url: str, project: str | None, as_json: bool) ->
     STORY is its id, its number, or a part of its id or name. Where several are meant, nothing is shown, and
     what to type is said. Exit status: 0 it is shown, 2 none or several are meant.
     """
-    from huskies.cli.life import life
-    from huskies.cli.times import now_ms
+    from huskies.readers.life import life
+    from huskies.readers.times import now_ms
 
     found, received = _found(story, gateway_url, project)
     lived = life(received)
@@ -63,8 +63,8 @@ def command(story: str, gateway_url: str, project: str | None, as_json: bool) ->
 def _found(story: str, gateway_url: str, project: str | None) -> tuple[Found, list[Received]]:
     from huskies.cli import pages
     from huskies.cli.board import views_in
-    from huskies.cli.finding import NotFoundError, find, forgotten
     from huskies.cli.status import ask
+    from huskies.readers.finding import NotFoundError, find, forgotten
 
     try:
         found = find(story, views_in(ask(gateway_url), gateway_url), project)
@@ -81,8 +81,8 @@ def _found(story: str, gateway_url: str, project: str | None) -> tuple[Found, li
 def _json(found: Found, lived: Life, now_ms: int) -> str:
     import msgspec
 
-    from huskies.cli.life import time_of
     from huskies.logs import printable_json
+    from huskies.readers.life import time_of
 
     summary = {
         "project": found.project.name,

@@ -27,7 +27,7 @@ def command() -> None:
 def list_sleds(as_json: bool, data_dir: Path) -> None:
     """Print every sled that was ever enrolled: its project, key and state, and when it came."""
     from huskies.cli.access import Access
-    from huskies.cli.times import duration, now_ms
+    from huskies.readers.times import duration, now_ms
 
     with Access(data_dir) as access:
         found = access.enrolled()

@@ -41,7 +41,7 @@ def command(gateway_url: str, watch: bool, as_json: bool) -> None:
         print_json(projects)
         return
     from huskies.cli.board import show
-    from huskies.cli.times import now_ms
+    from huskies.readers.times import now_ms
 
     show(projects, gateway_url, now_ms())
 

@@ -19,7 +19,7 @@ def _event_type(_ctx: click.Context, _parameter: click.Parameter, value: str | N
 
 
 def _since(_ctx: click.Context, _parameter: click.Parameter, value: str | None) -> int | None:
-    from huskies.cli.times import parse_since
+    from huskies.readers.times import parse_since
 
     try:
         return None if value is None else parse_since(value, datetime.now(UTC))

@@ -170,8 +170,8 @@ def invite(project: str, expires: str, second: bool, data_dir: Path) -> None:
 
 
 def _line(token: Token) -> str:
-    from huskies.cli.times import duration, now_ms
     from huskies.logs import printable
+    from huskies.readers.times import duration, now_ms
 
     now = now_ms()
     used = "never used" if token.last_used_ms is None else f"used {duration(now - token.last_used_ms)} ago"

@@ -12,12 +12,12 @@ import msgspec
 
 from huskies.cli import pages
 from huskies.cli.board import views_in
-from huskies.cli.fleet import ProjectView, Received
 from huskies.cli.follow import Follower
 from huskies.cli.picture import Picture
 from huskies.cli.status import ask
-from huskies.cli.times import now_ms
 from huskies.errors import HuskiesError
+from huskies.readers.fleet import ProjectView, Received
+from huskies.readers.times import now_ms
 
 # How often it is asked which sleds are connected, and the longest part of the time that asking may take:
 # the answer of a large fleet is megabytes.

@@ -15,16 +15,16 @@ from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
 from textual.widgets import Input, Static
 
-from huskies.cli.fleet import Need, ProjectView, Received, StoryView, is_in_flight, needs
 from huskies.cli.full_screen.dialogs import Dialog, Help, LifeOf, Stories
 from huskies.cli.full_screen.pane import Pane
 from huskies.cli.full_screen.rows import EventRow, NeedRow, ProjectRow, Row, board_heading, name_width
 from huskies.cli.full_screen.selecting import Selecting
 from huskies.cli.screen import headline
-from huskies.cli.times import now_ms
 from huskies.cli.watch import Watch
 from huskies.errors import HuskiesError
 from huskies.logs import printable
+from huskies.readers.fleet import Need, ProjectView, Received, StoryView, is_in_flight, needs
+from huskies.readers.times import now_ms
 
 # How often it is looked whether something happened, and drawn if so; and how often at least, as ages grow.
 _LOOK: Final = 0.1

@@ -11,15 +11,15 @@ from textual.binding import Binding, BindingType
 from textual.screen import ModalScreen
 
 from huskies.cli import pages
-from huskies.cli.fleet import ProjectView, StoryView
 from huskies.cli.full_screen.pane import Pane
 from huskies.cli.full_screen.rows import LineRow, Row, StoryRow
-from huskies.cli.life import life
 from huskies.cli.life_lines import Line, life_lines
-from huskies.cli.times import now_ms
 from huskies.errors import HuskiesError
 from huskies.events.model import STAGES
 from huskies.logs import printable
+from huskies.readers.fleet import ProjectView, StoryView
+from huskies.readers.life import life
+from huskies.readers.times import now_ms
 
 _HELP: Final = """\
 Tab, Shift+Tab   the next, the previous part

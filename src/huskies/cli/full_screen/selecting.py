@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from huskies.cli.fleet import Need, ProjectView, Received, StoryView
 from huskies.logs import printable
+from huskies.readers.fleet import Need, ProjectView, Received, StoryView
 
 
 class Selecting:

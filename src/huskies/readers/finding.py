@@ -8,8 +8,8 @@ from typing import Final
 
 import msgspec
 
-from huskies.cli.fleet import ProjectView, Received, StoryView
 from huskies.errors import EXIT_USAGE, HuskiesError
+from huskies.readers.fleet import ProjectView, Received, StoryView
 
 _SHOWN: Final = 10
 

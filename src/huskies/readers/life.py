@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from huskies.cli.fleet import Received
+from huskies.readers.fleet import Received
 
 
 class Spell(msgspec.Struct, frozen=True):
