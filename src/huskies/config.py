@@ -288,7 +288,7 @@ def load_projects(data_dir: Path) -> ProjectsFile:
             )
     _check_peers(path, file.peers)
     if file.sled_tokens or file.peers.token:
-        _warn_if_others_canread(path)
+        warn_if_others_can_read(path)
     return file
 
 
@@ -346,7 +346,8 @@ def _checked_token(token: str, where: str) -> str:
     return token
 
 
-def _warn_if_others_canread(path: Path) -> None:
+def warn_if_others_can_read(path: Path) -> None:
+    """Say once in the log that a file with secrets is not its owner's alone."""
     if os.name != "posix" or path in _warned:
         return
     if path.stat().st_mode & (stat.S_IRGRP | stat.S_IROTH):

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from huskies.cli.life_lines import life_lines
 from huskies.readers.finding import NotFoundError, find, forgotten
 from huskies.readers.fleet import ProjectView, Received, StoryView
 from huskies.readers.life import Spell, life, time_of
+from huskies.readers.life_lines import life_lines
 
 MINUTE = 60_000
 START = 1_800_000_000_000

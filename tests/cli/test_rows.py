@@ -17,8 +17,8 @@ from huskies.cli.full_screen.rows import (
     name_width,
 )
 from huskies.cli.full_screen.selecting import Selecting
-from huskies.cli.life_lines import Line
 from huskies.readers.fleet import Need, ProjectView, Received, StoryView
+from huskies.readers.life_lines import Line
 
 NOW = 1_800_000_000_000
 ROWS = st.text(st.characters(exclude_categories=["Cs"]), max_size=40) | st.sampled_from(

@@ -52,7 +52,7 @@ def command(story: str, gateway_url: str, project: str | None, as_json: bool) ->
         click.echo(_json(found, lived, now_ms()))
         return
     from huskies.cli.colour import is_coloured
-    from huskies.cli.life_lines import life_lines
+    from huskies.readers.life_lines import life_lines
 
     coloured = is_coloured()
     for line in life_lines(found.project.name, found.story, lived, now_ms()):

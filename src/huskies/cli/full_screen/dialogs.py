@@ -13,12 +13,12 @@ from textual.screen import ModalScreen
 from huskies.cli import pages
 from huskies.cli.full_screen.pane import Pane
 from huskies.cli.full_screen.rows import LineRow, Row, StoryRow
-from huskies.cli.life_lines import Line, life_lines
 from huskies.errors import HuskiesError
 from huskies.events.model import STAGES
 from huskies.logs import printable
 from huskies.readers.fleet import ProjectView, StoryView
 from huskies.readers.life import life
+from huskies.readers.life_lines import Line, life_lines
 from huskies.readers.times import now_ms
 
 _HELP: Final = """\

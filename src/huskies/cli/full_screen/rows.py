@@ -12,11 +12,11 @@ from rich.console import Console
 from rich.text import Text
 
 from huskies.cli.board import short, sled_state
-from huskies.cli.life_lines import Line
 from huskies.events.model import STAGES
 from huskies.logs import printable
 from huskies.readers.fleet import Need, ProjectView, Received, StoryView, is_in_flight, title
 from huskies.readers.happening import describe
+from huskies.readers.life_lines import Line
 from huskies.readers.times import duration
 
 # Knows widths and styles; nothing is written to it.
