@@ -12,6 +12,7 @@ import msgspec
 from huskies.chat.commands import USAGES
 from huskies.chat.formatted import Bold, Code, Message, Part, Reply
 from huskies.events.model import STAGES
+from huskies.readers.finding import Found
 from huskies.readers.fleet import Need, ProjectView, Received, StoryView, is_in_flight, needs, title
 from huskies.readers.happening import describe
 from huskies.readers.life import life
@@ -21,6 +22,7 @@ from huskies.readers.times import duration, exact_duration
 _HELD_UP: Final = ("blocked", "merge failed")
 # A story may have thousands of events; the newest are told.
 _EVENTS_SHOWN: Final = 30
+_CANDIDATES_SHOWN: Final = 10
 
 
 class Made(msgspec.Struct, frozen=True):
@@ -132,6 +134,24 @@ def story(project: str, view: StoryView, received: Sequence[Received], now_ms: i
     return message.reply()
 
 
+def several(candidates: Sequence[Found]) -> Reply:
+    """More than one story is meant; what to type for each."""
+    message = Message()
+    message.line(f"{len(candidates)} stories are meant; which one?")
+    for found in candidates[:_CANDIDATES_SHOWN]:
+        asked = f"story {found.story.story_id} in {found.project.name}"
+        message.line("• ", Code(asked), f" {found.story.story_name}")
+    if len(candidates) > _CANDIDATES_SHOWN:
+        message.line(f"and {len(candidates) - _CANDIDATES_SHOWN} more")
+    return message.reply()
+
+
+def no_story(text: str, project: str | None) -> Reply:
+    """No story is meant."""
+    where = f"of {project} " if project is not None else ""
+    return said(f"No story {where}is “", text, "”; ", Code(f"status {project or 'PROJECT'}"), " names them")
+
+
 def log(newest: Sequence[Received], now: datetime) -> Reply:
     """Events, the newest first."""
     message = Message()
@@ -150,9 +170,9 @@ def muted(project: str, for_ms: int | None) -> Reply:
     return said("No notifications of ", Bold(project), f" {ends}", *how)
 
 
-def unmuted(project: str) -> Reply:
+def unmuted(project: str, *, was_muted: bool) -> Reply:
     """A project is not muted any more."""
-    return said("Notifications of ", Bold(project), " again")
+    return said(Bold(project), " is not muted any more" if was_muted else " was not muted")
 
 
 def all_muted(until_ms: Mapping[str, int | None], now_ms: int) -> Reply:
@@ -201,6 +221,33 @@ def not_made(name: str, problem: str, left: Sequence[str], steps: Sequence[str])
         message.line("✗ ", step)
     message.line(f"still there: {', '.join(left)}" if left else "nothing is left of it; you can try again")
     return message.reply()
+
+
+def unsure_whether_made(name: str, problem: str) -> Reply:
+    """The gateway was lost while it made a project."""
+    return said(
+        "Whether the new project ", Bold(name), f" is there is not known: {problem}. Ask ", Code("projects")
+    )
+
+
+def interrupted(body: str) -> Reply:
+    """The bot ended while it did something, which it does not do again by itself."""
+    return said("I was restarted while I did ", Code(body), "; see how it stands, and ask again if need be")
+
+
+def too_late(body: str) -> Reply:
+    """The bot was away for so long that the answer may not be wanted any more."""
+    return said("I was away when you asked ", Code(body), "; ask again if you still want to know")
+
+
+def kept() -> Reply:
+    """Someone said no."""
+    return said("Nothing is removed")
+
+
+def nothing_asked() -> Reply:
+    """Yes or no to nothing."""
+    return said("I have asked nothing that waits for an answer; nothing is done")
 
 
 def really_remove(name: str, seconds: float) -> Reply:

@@ -1,0 +1,179 @@
+"""The Matrix bot: reads on where it stopped, takes commands, and has them answered."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import sqlite3
+from pathlib import Path
+from typing import Final
+
+from nio import ProfileGetDisplayNameResponse, SyncResponse
+
+from huskies.chat.account import directory_of
+from huskies.chat.answering import Answers
+from huskies.chat.channel import MatrixChannel
+from huskies.chat.conversation import Conversation
+from huskies.chat.gateway import GatewayClient
+from huskies.chat.inbox import Inbox
+from huskies.chat.mutes import Mutes
+from huskies.chat.session import HomeserverError, LoggedOutError, Session
+from huskies.chat.settings import BOT_FILE, BotSettings
+from huskies.chat.store import CommandStore
+from huskies.errors import StoreError
+from huskies.protocol.backoff import Backoff
+
+CHANNEL_NAME: Final = "matrix"
+_STORE: Final = "bot.db"
+
+_log = logging.getLogger("huskies.chat")
+
+
+class Bot:
+    """One account in its rooms; `start` returns once it runs, `wait` raises what makes going on impossible.
+
+    A homeserver that cannot be reached is waited for. The gateway's client is closed with the bot.
+    """
+
+    def __init__(
+        self, settings: BotSettings, *, gateway: GatewayClient, mutes: Mutes, data_dir: Path
+    ) -> None:
+        self._settings = settings
+        self._gateway = gateway
+        self._data_dir = data_dir
+        self._session = Session(settings, data_dir)
+        self._store = CommandStore(directory_of(data_dir) / _STORE)
+        self._shown_name: str | None = None
+        self._failure: asyncio.Future[None] | None = None
+        self._conversation = Conversation(
+            self._session, self._store, Answers(gateway, mutes, self.names), self._failed
+        )
+        self._inbox = Inbox(settings, self._session, self.names, self._conversation.is_asked)
+        self._running: asyncio.Task[None] | None = None
+        self._told = False
+
+    @property
+    def channels(self) -> list[MatrixChannel]:
+        """One for each of `room_ids`: `matrix`, then `matrix-2` and so on, in their order."""
+        return [
+            MatrixChannel(CHANNEL_NAME if number == 1 else f"{CHANNEL_NAME}-{number}", room_id, self._session)
+            for number, room_id in enumerate(self._settings.room_ids, 1)
+        ]
+
+    @property
+    def channel(self) -> MatrixChannel | None:
+        """Where notifications go that name no other; None where `room_ids` is empty."""
+        return next(iter(self.channels), None)
+
+    def names(self) -> list[str]:
+        """What the bot is called, the best name first."""
+        local_part = self._settings.username.removeprefix("@").partition(":")[0]
+        names = (self._settings.name, self._shown_name, local_part, self._session.user_id)
+        return list(dict.fromkeys(name for name in names if name))
+
+    async def start(self) -> None:
+        """Log in, and begin to read; raises `ConfigError` where the login is refused."""
+        self._failure = asyncio.get_running_loop().create_future()
+        if not self._settings.allowed_users:
+            _log.warning("allowed_users in %s is empty: the bot answers nobody", BOT_FILE)
+        logged_in = False
+        try:
+            await self._log_in()
+            logged_in = True
+        except (HomeserverError, LoggedOutError) as error:
+            self._tell(error)
+        self._running = asyncio.create_task(self._run(logged_in=logged_in))
+        self._running.add_done_callback(self._ended)
+
+    async def wait(self) -> None:
+        """Return when it was stopped; raises `HuskiesError`."""
+        if self._failure is not None:
+            await asyncio.shield(self._failure)
+
+    async def stop(self) -> None:
+        """End it; commands that have no answer yet get one at the next start."""
+        if self._running is not None:
+            self._running.cancel()
+            await asyncio.gather(self._running, return_exceptions=True)
+        await self._conversation.stop()
+        await self._session.close()
+        await self._gateway.close()
+        self._store.close()
+        if self._failure is not None and not self._failure.done():
+            self._failure.set_result(None)
+
+    # --- reading -----------------------------------------------------------------------------------
+
+    async def _run(self, *, logged_in: bool) -> None:
+        since = self._store.token()
+        is_first = True
+        backoff = Backoff()
+        while True:
+            pause = backoff.next_delay(random.random())  # noqa: S311 - spreads load
+            try:
+                if not logged_in:
+                    await self._log_in()
+                    logged_in = True
+                answer = await self._session.sync(since)
+                await self._take(answer, since)
+                if is_first:
+                    await self._settle_in()
+                since, is_first = answer.next_batch, False
+            except LoggedOutError as error:
+                self._tell(error)
+                self._session.forget_token()
+                logged_in, is_first = False, True
+            except HomeserverError as error:
+                self._tell(error)
+                pause = max(pause, error.retry_after or 0)
+            else:
+                backoff.succeeded()
+                if self._told:
+                    self._told = False
+                    _log.info("the homeserver at %s answers again", self._settings.homeserver)
+                continue
+            await asyncio.sleep(pause)
+
+    async def _log_in(self) -> None:
+        await self._session.log_in()
+        client = self._session.client
+        shown = await self._session.ask(
+            client.get_displayname(), ProfileGetDisplayNameResponse, "the bot's name"
+        )
+        self._shown_name = shown.displayname
+        _log.info("logged in as %s", self._session.user_id, extra={"device": client.device_id})
+
+    async def _take(self, answer: SyncResponse, since: str | None) -> None:
+        """Take in what came; only then is it read, so that whatever ends before that sees it again."""
+        await self._inbox.accept_invitations(answer)
+        # Whatever was said before the bot was there for the first time is not meant for it.
+        found = [] if since is None else await self._inbox.commands_in(answer, since)
+        for taken in self._store.take(answer.next_batch, found):
+            self._conversation.begin(taken, self._inbox)
+
+    async def _settle_in(self) -> None:
+        """What is due once, when it is known which rooms there are."""
+        for room_id in self._settings.room_ids:
+            if room_id not in self._session.client.rooms:
+                await self._inbox.join(room_id)
+        for taken in self._store.unanswered():
+            self._conversation.begin(taken, self._inbox)
+
+    def _tell(self, error: Exception) -> None:
+        """Say once that the homeserver does not do what it should."""
+        level = logging.DEBUG if self._told else logging.WARNING
+        self._told = True
+        _log.log(level, "the homeserver at %s: %s; trying again", self._settings.homeserver, error)
+
+    # --- ending ------------------------------------------------------------------------------------
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._failed(error)
+
+    def _failed(self, error: BaseException) -> None:
+        if isinstance(error, sqlite3.Error):
+            error = StoreError(f"{directory_of(self._data_dir) / _STORE} cannot be written: {error}")
+        if self._failure is not None and not self._failure.done():
+            self._failure.set_exception(error)

@@ -1,0 +1,188 @@
+"""Each command that was taken gets its answer, once, whatever ends in between."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable
+from typing import Final, NamedTuple
+
+from huskies.chat import commands, replies
+from huskies.chat.answering import ASKED_FOR, Answers
+from huskies.chat.channel import send
+from huskies.chat.content import answer_id, content_of
+from huskies.chat.formatted import Reply
+from huskies.chat.inbox import TAKEN_WITHIN_MS, Inbox
+from huskies.chat.session import Session
+from huskies.chat.store import CommandStore, Taken
+from huskies.notify.channel import DeliveryError, DoubtfulError
+from huskies.protocol.backoff import Backoff
+from huskies.sockets import clean
+
+# The homeserver knows two attempts of one message for a day; later ones might say it twice.
+_GIVE_UP_MS: Final = 12 * 3_600_000
+_AT_ONCE: Final = 8
+# Between taking a command and beginning it, others may be under way.
+_PATIENCE_MS: Final = 60_000
+
+_log = logging.getLogger("huskies.chat")
+
+
+class _Question(NamedTuple):
+    """What the bot waits for a yes to; `event_id` is None until it is asked."""
+
+    project: str
+    event_id: str | None
+    until: float
+
+
+class Conversation:
+    """Carries commands out, a few at a time; `failed` is told of what makes going on impossible."""
+
+    def __init__(
+        self, session: Session, store: CommandStore, answers: Answers, failed: Callable[[BaseException], None]
+    ) -> None:
+        self._session = session
+        self._store = store
+        self._answers = answers
+        self._failed = failed
+        self._questions: dict[tuple[str, str], _Question] = {}
+        self._few = asyncio.Semaphore(_AT_ONCE)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._under_way: set[str] = set()
+
+    def is_asked(self, room_id: str, sender: str, event_id: str | None) -> bool:
+        """Whether someone's yes or no is waited for there, and to which message where one is named."""
+        question = self._question(room_id, sender)
+        return question is not None and event_id in (None, question.event_id)
+
+    def begin(self, taken: Taken, inbox: Inbox) -> None:
+        """Carry a command out, beside everything else; one that is under way is left to that."""
+        if taken.event_id in self._under_way:
+            return
+        self._under_way.add(taken.event_id)
+        task = asyncio.create_task(self._carry_out(taken, inbox))
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    async def stop(self) -> None:
+        """Leave what is under way; it is taken up at the next start."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._failed(error)
+
+    async def _carry_out(self, taken: Taken, inbox: Inbox) -> None:
+        async with self._few:
+            age_ms = self._session.now_ms() - taken.sent_ms
+            if age_ms > _GIVE_UP_MS:
+                _log.warning("a command of %s is too old to be answered", clean(taken.sender))
+            elif taken.begun:
+                await self._say(taken, replies.interrupted(taken.body), inbox, part="end")
+            elif age_ms > TAKEN_WITHIN_MS + _PATIENCE_MS:
+                await self._say(taken, replies.too_late(taken.body), inbox)
+            else:
+                await self._do(taken, inbox.command_in(taken), inbox)
+            self._store.answered(taken.event_id)
+            self._under_way.discard(taken.event_id)
+
+    async def _do(self, taken: Taken, command: commands.Command | None, inbox: Inbox) -> None:
+        match command:
+            case None:
+                # Its meaning is gone: the bot has another name, or a direct message has more members.
+                return
+            case commands.NewProject():
+                await self._make(taken, command, inbox)
+            case commands.RemoveProject(name):
+                await self._ask(taken, name, inbox)
+            case commands.Answer(yes):
+                await self._decide(taken, inbox, yes=yes)
+            case _:
+                await self._say(taken, await self._answers.answer(command), inbox)
+
+    async def _make(self, taken: Taken, command: commands.NewProject, inbox: Inbox) -> None:
+        """Make a project, and tell how far it is by editing one message."""
+        self._store.begun(taken.event_id)
+        first: str | None = None
+        number = 0
+        last: Reply | None = None
+        async for reply in self._answers.make(command):
+            number += 1
+            last = reply
+            if first is None:
+                first = await self._say(taken, reply, inbox)
+            else:
+                await self._say_if_possible(taken, reply, first, f"step {number}")
+        if first is not None and last is not None and number > 1:
+            await self._say(taken, last, inbox, part="end", edits=first)
+
+    async def _ask(self, taken: Taken, name: str, inbox: Inbox) -> None:
+        if (problem := await self._answers.project_exists(name)) is not None:
+            await self._say(taken, problem, inbox)
+            return
+        who = (taken.room_id, taken.sender)
+        loop = asyncio.get_running_loop()
+        # Someone may answer before this knows that it was asked.
+        self._questions[who] = _Question(name, None, loop.time() + _GIVE_UP_MS / 1_000)
+        event_id = await self._say(taken, replies.really_remove(name, ASKED_FOR), inbox)
+        if self._questions.get(who) is not None:
+            self._questions[who] = _Question(name, event_id, loop.time() + ASKED_FOR)
+
+    async def _decide(self, taken: Taken, inbox: Inbox, *, yes: bool) -> None:
+        question = self._question(taken.room_id, taken.sender)
+        self._questions.pop((taken.room_id, taken.sender), None)
+        if question is None:
+            await self._say(taken, replies.nothing_asked(), inbox)
+        elif not yes:
+            await self._say(taken, replies.kept(), inbox)
+        else:
+            self._store.begun(taken.event_id)
+            await self._say(taken, await self._answers.remove(question.project), inbox)
+
+    def _question(self, room_id: str, sender: str) -> _Question | None:
+        question = self._questions.get((room_id, sender))
+        if question is None or question.until < asyncio.get_running_loop().time():
+            return None
+        return question
+
+    async def _say(
+        self, taken: Taken, reply: Reply, inbox: Inbox, *, part: str = "", edits: str | None = None
+    ) -> str | None:
+        """Put an answer into the room, trying until the homeserver has it; its event id.
+
+        None where the homeserver will never take it. Whatever ends in between, it is one message.
+        """
+        content = content_of(
+            reply,
+            answer_id(taken.event_id, part),
+            edits=edits,
+            thread=taken.thread,
+            answers=None if inbox.is_direct(taken.room_id) else taken.event_id,
+        )
+        backoff = Backoff()
+        while True:
+            pause = backoff.next_delay(random.random())  # noqa: S311 - spreads load
+            try:
+                return await send(self._session, taken.room_id, content)
+            except DoubtfulError as error:
+                _log.info("an answer is in doubt, and sent again under the same name: %s", error)
+            except DeliveryError as error:
+                if error.permanent or self._session.now_ms() - taken.sent_ms > _GIVE_UP_MS:
+                    _log.warning("an answer to %s was not delivered: %s", clean(taken.sender), error)
+                    return None
+                _log.info("an answer waits: %s", error)
+                pause = max(pause, error.retry_after or 0)
+            await asyncio.sleep(pause)
+
+    async def _say_if_possible(self, taken: Taken, reply: Reply, edits: str, part: str) -> None:
+        """Show how far something is; the next step shows more."""
+        content = content_of(reply, answer_id(taken.event_id, part), edits=edits)
+        try:
+            await send(self._session, taken.room_id, content)
+        except (DeliveryError, DoubtfulError) as error:
+            _log.info("a step was not shown: %s", error)

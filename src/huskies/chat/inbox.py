@@ -1,0 +1,196 @@
+"""What came in from the homeserver: which of it are commands that the bot obeys, and invitations."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Final
+
+from nio import (
+    EncryptionError,
+    InviteMemberEvent,
+    MegolmEvent,
+    ReactionEvent,
+    Response,
+    RoomMessagesResponse,
+    RoomMessageText,
+    SyncResponse,
+)
+
+from huskies.chat import commands
+from huskies.chat.content import is_edit, thread_of
+from huskies.chat.session import HomeserverError, Session
+from huskies.chat.settings import BotSettings
+from huskies.chat.store import Taken
+from huskies.sockets import clean
+
+# Older ones are history: whoever asked has gone on.
+TAKEN_WITHIN_MS: Final = 300_000
+# Messages whose keys have not come yet, the newest.
+_UNREAD_MAX: Final = 200
+_PAGE_EVENTS: Final = 100
+_THUMBS_UP: Final = ("👍", "✅", "✔")
+_THUMBS_DOWN: Final = ("👎", "❌")
+_NAMES_IN_ROOM: Final = 2
+
+_log = logging.getLogger("huskies.chat")
+
+
+class Inbox:
+    """Reads what `Session.sync` returns.
+
+    `is_asked` says whether the bot waits for someone's yes or no in a room, and to which of its messages
+    where one is named.
+    """
+
+    def __init__(
+        self,
+        settings: BotSettings,
+        session: Session,
+        names: Callable[[], list[str]],
+        is_asked: Callable[[str, str, str | None], bool],
+    ) -> None:
+        self._settings = settings
+        self._session = session
+        self._names = names
+        self._is_asked = is_asked
+        self._unread: dict[str, tuple[str, MegolmEvent]] = {}
+        self._outsiders: set[str] = set()
+
+    def command_in(self, taken: Taken) -> commands.Command | None:
+        """The command that was taken."""
+        return commands.parse(taken.body, self._names(), is_direct=self.is_direct(taken.room_id))
+
+    def is_direct(self, room_id: str) -> bool:
+        """Whether the bot is there with one other alone."""
+        room = self._session.client.rooms.get(room_id)
+        return room is not None and len(room.users) == _NAMES_IN_ROOM
+
+    async def commands_in(self, answer: SyncResponse, since: str | None) -> list[Taken]:
+        """The commands in what came since then; raises `HomeserverError`."""
+        found: list[Taken] = []
+        for room_id, event in self._readable_now():
+            found += self._taken(room_id, event)
+        for room_id, info in answer.rooms.join.items():
+            events = info.timeline.events
+            if info.timeline.limited and since is not None:
+                events = [*await self._left_out(room_id, info.timeline.prev_batch, since), *events]
+            for event in events:
+                found += self._taken(room_id, event)
+        return found
+
+    async def accept_invitations(self, answer: SyncResponse) -> None:
+        """Join where someone asks the bot to who may; raises `HomeserverError`."""
+        for room_id, info in answer.rooms.invite.items():
+            inviter = _inviter(info.invite_state, self._session.user_id)
+            if inviter in self._settings.allowed_users or room_id in self._settings.room_ids:
+                await self.join(room_id)
+            else:
+                _log.warning("not joining %s: %s may not invite the bot", clean(room_id), clean(str(inviter)))
+
+    async def join(self, room_id: str) -> None:
+        """Join a room, or say in the log why not; raises `HomeserverError` where trying again may help."""
+        try:
+            await self._session.ask(self._session.client.join(room_id), Response, f"to join {room_id}")
+        except HomeserverError as error:
+            if not error.refused:
+                raise
+            _log.warning("cannot join %s: %s; invite the bot there", clean(room_id), error)
+
+    async def _left_out(self, room_id: str, before: str | None, since: str) -> list[Any]:
+        """What the homeserver left out of its answer, as far as it is young enough; the oldest first."""
+        found: list[Any] = []
+        oldest_ms = self._session.now_ms() - TAKEN_WITHIN_MS
+        while before is not None:
+            asking = self._session.client.room_messages(room_id, start=before, end=since, limit=_PAGE_EVENTS)
+            page = await self._session.ask(asking, RoomMessagesResponse, "what it left out")
+            found += page.chunk
+            young = page.chunk and getattr(page.chunk[-1], "server_timestamp", 0) >= oldest_ms
+            before = page.end if young and page.end != before else None
+        return found[::-1]
+
+    def _readable_now(self) -> Iterator[tuple[str, Any]]:
+        """Messages whose keys came after them."""
+        for event_id, (room_id, event) in list(self._unread.items()):
+            try:
+                readable = self._session.client.decrypt_event(event)
+            except EncryptionError:
+                if self._is_old(event):
+                    del self._unread[event_id]
+                    _log.warning(
+                        "a message of %s in %s could not be read", clean(event.sender), clean(room_id)
+                    )
+                continue
+            del self._unread[event_id]
+            yield room_id, readable
+
+    def _taken(self, room_id: str, event: Any) -> Iterable[Taken]:  # noqa: ANN401 - nio has no types
+        if getattr(event, "sender", None) in (None, self._session.user_id) or self._is_old(event):
+            return
+        if isinstance(event, MegolmEvent):
+            self._keep_unread(room_id, event)
+            return
+        body = self._body(room_id, event)
+        if body is None or not self._obeys(room_id, event):
+            return
+        yield Taken(
+            event_id=event.event_id,
+            room_id=room_id,
+            sender=event.sender,
+            body=body,
+            thread=thread_of(event.source["content"]),
+            sent_ms=event.server_timestamp,
+        )
+
+    def _keep_unread(self, room_id: str, event: MegolmEvent) -> None:
+        if event.sender not in self._settings.allowed_users:
+            return
+        event.room_id = room_id
+        self._unread[event.event_id] = (room_id, event)
+        while len(self._unread) > _UNREAD_MAX:
+            del self._unread[next(iter(self._unread))]
+
+    def _body(self, room_id: str, event: Any) -> str | None:  # noqa: ANN401 - see above
+        """The text of a command; None where it is none."""
+        if isinstance(event, ReactionEvent):
+            # Clients may add what makes an emoji of a character.
+            key = event.key.rstrip("\ufe0f")
+            known = key in _THUMBS_UP or key in _THUMBS_DOWN
+            if not known or not self._is_asked(room_id, event.sender, event.reacts_to):
+                return None
+            return "yes" if key in _THUMBS_UP else "no"
+        if not isinstance(event, RoomMessageText) or is_edit(event.source["content"]):
+            return None
+        command = commands.parse(event.body, self._names(), is_direct=self.is_direct(room_id))
+        if isinstance(command, commands.Answer) and not self.is_direct(room_id):
+            return event.body if self._is_asked(room_id, event.sender, None) else None
+        return None if command is None else event.body
+
+    def _obeys(self, room_id: str, event: Any) -> bool:  # noqa: ANN401 - see above
+        sender = event.sender
+        if sender not in self._settings.allowed_users:
+            if sender not in self._outsiders:
+                self._outsiders.add(sender)
+                _log.warning("%s in %s is not in allowed_users: not answered", clean(sender), clean(room_id))
+            return False
+        if self._settings.encrypt_to == "listed" and event.decrypted and not event.verified:
+            _log.warning(
+                "a command of %s came from a device that is not in devices: not answered", clean(sender)
+            )
+            return False
+        return True
+
+    def _is_old(self, event: Any) -> bool:  # noqa: ANN401 - see above
+        sent_ms = getattr(event, "server_timestamp", None)
+        return not isinstance(sent_ms, int) or sent_ms < self._session.now_ms() - TAKEN_WITHIN_MS
+
+
+def _inviter(state: Iterable[Any], user_id: str) -> str | None:
+    for event in state:
+        if (
+            isinstance(event, InviteMemberEvent)
+            and event.state_key == user_id
+            and event.membership == "invite"
+        ):
+            return str(event.sender)
+    return None

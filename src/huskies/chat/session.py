@@ -1,0 +1,321 @@
+"""The bot's session with its homeserver: logging in as the same device, reading on, encrypting for a room.
+
+One attempt each: whoever calls decides when to try again, and knows what a failure means for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import aiohttp
+import msgspec
+from nio import (
+    AsyncClient,
+    AsyncClientConfig,
+    DevicesError,
+    ErrorResponse,
+    LocalProtocolError,
+    LoginResponse,
+    Response,
+    SyncResponse,
+    WhoamiResponse,
+)
+from nio.store import SqliteStore
+
+from huskies.chat import account
+from huskies.chat.settings import BOT_FILE, BotSettings
+from huskies.errors import ConfigError, HuskiesError
+from huskies.readers.times import now_ms
+from huskies.sockets import clean
+
+# How long the homeserver holds a request for news, and how much longer its answer may take.
+SYNC_HELD_MS: Final = 30_000
+_SYNC_LIMIT: Final = 45.0
+# The first answer tells of every member of every room.
+_FIRST_SYNC_LIMIT: Final = 300.0
+_REQUEST_LIMIT: Final = 30.0
+_STORE: Final = "keys.db"
+_UNKNOWN_TOKEN: Final = "M_UNKNOWN_TOKEN"  # noqa: S105 - the name of an error
+_REFUSED: Final = (
+    "M_FORBIDDEN",
+    "M_USER_DEACTIVATED",
+    "M_INVALID_USERNAME",
+    "M_UNRECOGNIZED",
+    _UNKNOWN_TOKEN,
+)
+_FINAL: Final = (400, 403, 404)
+_FILTER: Final[dict[str, Any]] = {
+    "presence": {"types": []},
+    "account_data": {"types": []},
+    "room": {"ephemeral": {"types": []}, "account_data": {"types": []}, "timeline": {"limit": 50}},
+}
+
+_log = logging.getLogger("huskies.chat")
+_Answer = TypeVar("_Answer")
+
+
+class HomeserverError(HuskiesError):
+    """The homeserver did not do what was asked; trying again may help.
+
+    `retry_after` (s) is what it asked for. `refused`: it understood, and would say the same again.
+    """
+
+    def __init__(self, problem: str, *, retry_after: float | None = None, refused: bool = False) -> None:
+        super().__init__(problem)
+        self.retry_after = retry_after
+        self.refused = refused
+
+
+class LoggedOutError(HuskiesError):
+    """The homeserver does not know the bot's access token any more."""
+
+
+class Session:
+    """One device of the bot's account. `log_in` comes first, then `sync`, and then the rest works."""
+
+    def __init__(self, settings: BotSettings, data_dir: Path) -> None:
+        self._settings = settings
+        self._where = str(data_dir / BOT_FILE)
+        self._directory = account.directory_of(data_dir)
+        self._account = account.load(self._directory, settings)
+        # Rooms whose keys are being shared would be waited for by each other.
+        self._keys = asyncio.Lock()
+        self.client = self._new_client()
+        self.ready = False
+        # The homeserver's clock less this one's (ms): what is old is so by its time.
+        self._ahead_ms = 0
+
+    @property
+    def user_id(self) -> str:
+        """The bot's own id, once it is logged in."""
+        return str(self.client.user_id)
+
+    def now_ms(self) -> int:
+        """Unix ms by the homeserver's clock, within a second."""
+        return now_ms() + self._ahead_ms
+
+    async def close(self) -> None:
+        """Let go of connections and of the store."""
+        self.ready = False
+        await self.client.close()
+        if self.client.store is not None:
+            self.client.store.database.close()
+            self.client.store = None
+
+    # --- logging in --------------------------------------------------------------------------------
+
+    async def log_in(self) -> None:
+        """Be the same device as before; raises `ConfigError` where it is refused, and `HomeserverError`."""
+        kept = self._account
+        token = self._settings.access_token or kept.access_token
+        if token is not None and await self._resume(token):
+            return
+        if self._settings.password is None:
+            raise ConfigError(
+                self._where, "the homeserver does not know this access token; give it a new one"
+            )
+        # Before the device is there: see `Account`.
+        account.save(self._directory, kept)
+        await self._replace_client()
+        answer = await self.ask(
+            self.client.login(self._settings.password, device_name="Huskies"), LoginResponse, "the login"
+        )
+        # The homeserver forgets the keys of a device that was logged out; saying them again does no harm.
+        self.client.olm.account.shared = False
+        self._keep(answer.user_id, answer.device_id, answer.access_token)
+
+    def forget_token(self) -> None:
+        """The homeserver does not know the access token; the next login is by password."""
+        self._account = msgspec.structs.replace(self._account, access_token=None)
+
+    async def _resume(self, token: str) -> bool:
+        """Go on with an access token; False where the homeserver does not know it."""
+        self.client.access_token = token
+        try:
+            who = await self.ask(self.client.whoami(), WhoamiResponse, "the access token")
+        except LoggedOutError:
+            self.client.access_token = ""
+            return False
+        if who.device_id is None:
+            raise ConfigError(self._where, "this access token belongs to no device; take one of a login")
+        self.client.restore_login(who.user_id, who.device_id, token)
+        self._keep(who.user_id, who.device_id, token)
+        return True
+
+    def _keep(self, user_id: str, device_id: str, token: str) -> None:
+        known = msgspec.structs.replace(
+            self._account,
+            user_id=user_id,
+            device_id=device_id,
+            access_token=None if self._settings.access_token else token,
+        )
+        if known != self._account:
+            account.save(self._directory, known)
+            self._account = known
+
+    async def _replace_client(self) -> None:
+        await self.close()
+        self.client = self._new_client()
+
+    def _new_client(self) -> AsyncClient:
+        config = AsyncClientConfig(
+            max_limit_exceeded=0,
+            max_timeouts=0,
+            request_timeout=_REQUEST_LIMIT,
+            store=SqliteStore,
+            store_name=_STORE,
+            encryption_enabled=True,
+            pickle_key=self._account.store_key,
+            # What was read is kept with the commands that it held, in one transaction.
+            store_sync_tokens=False,
+        )
+        return AsyncClient(
+            self._settings.homeserver,
+            self._settings.username,
+            device_id=self._account.device_id,
+            store_path=str(self._directory),
+            config=config,
+            ssl=True,
+        )
+
+    # --- reading -----------------------------------------------------------------------------------
+
+    async def sync(self, since: str | None) -> SyncResponse:
+        """What is new since then, taken in; raises `HomeserverError` and `LoggedOutError`."""
+        first = not self.ready
+        asking = self.client.sync(
+            timeout=0 if first else SYNC_HELD_MS, sync_filter=_FILTER, since=since, full_state=first
+        )
+        answer = await self.ask(
+            asking, SyncResponse, "what is new", limit=_FIRST_SYNC_LIMIT if first else _SYNC_LIMIT
+        )
+        for room_id in answer.rooms.leave:
+            self.client.rooms.pop(room_id, None)
+        self._look_at_clock(answer)
+        try:
+            await self.look_after_keys()
+        except HomeserverError as error:
+            # What came is taken in; the keys are looked after again with what comes next.
+            _log.debug("keys wait: %s", error)
+        self.ready = True
+        return answer
+
+    def _look_at_clock(self, answer: SyncResponse) -> None:
+        transport = answer.transport_response
+        date = "" if transport is None else transport.headers.get("Date", "")
+        try:
+            self._ahead_ms = int(parsedate_to_datetime(date).timestamp() * 1_000) - now_ms()
+        except ValueError:
+            self._ahead_ms = 0
+
+    async def look_after_keys(self) -> None:
+        """Upload, ask for and claim whatever keys are due; raises `HomeserverError`."""
+        client = self.client
+        if client.should_upload_keys:
+            await self.ask(client.keys_upload(), Response, "the upload of keys")
+        if client.should_query_keys:
+            await self.ask(client.keys_query(), Response, "the devices' keys")
+        self._judge_devices()
+        if client.should_claim_keys:
+            await self.ask(client.keys_claim(client.get_users_for_key_claiming()), Response, "one-time keys")
+        for answer in await self.ask(client.send_to_device_messages(), list, "messages to devices"):
+            if isinstance(answer, DevicesError | ErrorResponse):
+                _log.warning("a message to a device was refused: %s", clean(str(answer)))
+
+    def _judge_devices(self) -> None:
+        if self._settings.encrypt_to == "all":
+            return
+        for device in self.client.device_store:
+            if device.ed25519 in self._settings.devices:
+                self.client.verify_device(device)
+            elif device.user_id != self.user_id or device.id != self.client.device_id:
+                self.client.blacklist_device(device)
+
+    # --- encrypting --------------------------------------------------------------------------------
+
+    async def prepare(self, room_id: str) -> None:
+        """See to it that every device that may read the room can; raises `HomeserverError`."""
+        client, room = self.client, self.client.rooms[room_id]
+        if not room.encrypted:
+            return
+        async with self._keys:
+            if not room.members_synced:
+                await self.ask(client.joined_members(room_id), Response, "the room's members")
+            await self.look_after_keys()
+            if client.olm.should_share_group_session(room_id):
+                await self._share(room_id)
+
+    async def _share(self, room_id: str) -> None:
+        client = self.client
+        try:
+            await self.ask(
+                client.share_group_session(room_id, ignore_unverified_devices=True), Response, "sharing keys"
+            )
+        except BaseException:
+            # Left behind where keys could not be claimed; whoever sends next would wait for it for ever.
+            if (waiting := client.sharing_session.pop(room_id, None)) is not None:
+                waiting.set()
+            raise
+        shared = client.olm.outbound_group_sessions[room_id]
+        for user_id in client.rooms[room_id].users:
+            for device in client.device_store.active_user_devices(user_id):
+                who = (user_id, device.id)
+                without = who not in shared.users_shared_with and who not in shared.users_ignored
+                if without and client.olm.session_store.get(device.curve25519) is not None:
+                    # It counts as shared although it was not: what is sent could not be read.
+                    client.invalidate_outbound_session(room_id)
+                    raise HomeserverError(f"the keys of {room_id} did not get to every device")
+
+    # --- asking ------------------------------------------------------------------------------------
+
+    async def ask(
+        self, asking: Awaitable[Any], shape: type[_Answer], what: str, *, limit: float = _REQUEST_LIMIT
+    ) -> _Answer:
+        """The homeserver's answer, which has `limit` seconds.
+
+        Raises `HomeserverError`, `LoggedOutError`, and `ConfigError` where it refuses the login.
+        """
+        try:
+            async with asyncio.timeout(limit):
+                answer = await asking
+        except aiohttp.ClientConnectorError as error:
+            raise HomeserverError(f"it cannot be reached: {reason(error)}") from None
+        except TimeoutError:
+            raise HomeserverError(f"no answer within {limit:g} s") from None
+        except (aiohttp.ClientError, OSError) as error:
+            raise HomeserverError(f"the connection broke: {reason(error)}") from None
+        except LocalProtocolError as error:
+            raise HomeserverError(f"the session is not ready: {clean(str(error))}") from None
+        if isinstance(answer, ErrorResponse):
+            self._refused(answer, what)
+        if not isinstance(answer, shape):
+            raise HomeserverError(f"it answered {what} with {type(answer).__name__}")
+        return answer
+
+    def _refused(self, answer: ErrorResponse, what: str) -> None:
+        transport = getattr(answer, "transport_response", None)
+        status = getattr(transport, "status", 0)
+        words = clean(f"{answer.status_code or ''} {answer.message}".strip())
+        if answer.status_code == _UNKNOWN_TOKEN:
+            raise LoggedOutError(f"it does not know the bot's access token any more: {words}")
+        if what == "the login" and answer.status_code in _REFUSED:
+            raise ConfigError(
+                self._where, f"the homeserver refused the login ({words}); check username and password"
+            )
+        retry_after = None if answer.retry_after_ms is None else answer.retry_after_ms / 1_000
+        raise HomeserverError(
+            f"it refused {what} with {status or '?'}: {words}",
+            retry_after=retry_after,
+            refused=status in _FINAL,
+        )
+
+
+def reason(error: Exception) -> str:
+    """What went wrong, in words and on one line."""
+    inner = getattr(error, "os_error", None) or error
+    return clean(getattr(inner, "strerror", None) or str(inner) or type(inner).__name__)

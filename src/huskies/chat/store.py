@@ -1,0 +1,111 @@
+"""What the bot must not forget: how far it has read, and which commands it took and has not answered yet."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from huskies.storage.sqlite import open_writer
+
+_VERSION: Final = 1
+_SCHEMA: Final = """
+CREATE TABLE place (id INTEGER PRIMARY KEY CHECK (id = 1), token TEXT NOT NULL);
+CREATE TABLE commands (
+  event_id TEXT PRIMARY KEY,
+  room_id TEXT NOT NULL,
+  sender TEXT NOT NULL,
+  body TEXT NOT NULL,
+  thread TEXT,
+  sent_ms INTEGER NOT NULL,
+  state TEXT NOT NULL CHECK (state IN ('taken', 'begun', 'answered'))
+) WITHOUT ROWID;
+"""
+# The place in the stream keeps a command from coming again; this is for a homeserver that was restored.
+_KEPT_MS: Final = 7 * 24 * 3_600_000
+
+
+class Taken(msgspec.Struct, frozen=True, kw_only=True):
+    """A command that someone sent, as it came; `sent_ms` is the homeserver's time.
+
+    `begun`: what it does may have been done, and must not be done again.
+    """
+
+    event_id: str
+    room_id: str
+    sender: str
+    body: str
+    thread: str | None
+    sent_ms: int
+    begun: bool = False
+
+
+class CommandStore:
+    """`bot.db`; each method is one transaction, durable when it returns. Raises `sqlite3.Error`."""
+
+    def __init__(self, path: Path) -> None:
+        self._db = open_writer(path, _SCHEMA, _VERSION)
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._db.close()
+
+    def token(self) -> str | None:
+        """How far the homeserver's stream was read; None: never."""
+        row = self._db.execute("SELECT token FROM place").fetchone()
+        return None if row is None else str(row[0])
+
+    def take(self, token: str, commands: Sequence[Taken]) -> list[Taken]:
+        """Note commands, and that the stream was read up to `token`; returns those never taken before."""
+        new = []
+        with self._transaction() as db:
+            for one in commands:
+                row = (one.event_id, one.room_id, one.sender, one.body, one.thread, one.sent_ms)
+                if db.execute(
+                    "INSERT OR IGNORE INTO commands VALUES (?, ?, ?, ?, ?, ?, 'taken')", row
+                ).rowcount:
+                    new.append(one)
+            db.execute("INSERT OR REPLACE INTO place VALUES (1, ?)", (token,))
+            if new:
+                before_ms = max(one.sent_ms for one in new) - _KEPT_MS
+                db.execute("DELETE FROM commands WHERE state = 'answered' AND sent_ms < ?", (before_ms,))
+        return new
+
+    def begun(self, event_id: str) -> None:
+        """Note that what the command does is about to be done."""
+        self._set(event_id, "begun")
+
+    def answered(self, event_id: str) -> None:
+        """Note that the command has its answer."""
+        self._set(event_id, "answered")
+
+    def unanswered(self) -> list[Taken]:
+        """Those that were taken and have no answer yet, the oldest first."""
+        columns = "event_id, room_id, sender, body, thread, sent_ms, state"
+        query = f"SELECT {columns} FROM commands WHERE state != 'answered' ORDER BY sent_ms, event_id"  # noqa: S608 - made of constants
+        with closing(self._db.execute(query)) as rows:
+            return [
+                Taken(
+                    event_id=event_id, room_id=room_id, sender=sender, body=body, thread=thread,
+                    sent_ms=sent_ms, begun=state == "begun",
+                )
+                for event_id, room_id, sender, body, thread, sent_ms, state in rows
+            ]  # fmt: skip
+
+    def _set(self, event_id: str, state: str) -> None:
+        with self._transaction() as db:
+            db.execute("UPDATE commands SET state = ? WHERE event_id = ?", (state, event_id))
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            yield self._db
+        except BaseException:
+            self._db.execute("ROLLBACK")
+            raise
+        self._db.execute("COMMIT")
