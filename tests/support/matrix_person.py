@@ -35,7 +35,7 @@ class Person:
     """A client that is logged in and reads on; `events` are those of rooms, in the order they came."""
 
     def __init__(self, url: str, user_id: str, directory: Path) -> None:
-        config = AsyncClientConfig(store=SqliteStore, max_timeouts=0, encryption_enabled=True)
+        config = AsyncClientConfig(store=SqliteStore, encryption_enabled=True)
         directory.mkdir(exist_ok=True)
         self.client = AsyncClient(url, user_id, store_path=str(directory), config=config, ssl=True)
         self.user_id = user_id
@@ -105,6 +105,12 @@ class Person:
         """Wait until someone has said so many messages in a room; all of them."""
         await self.until(lambda: len(self.heard(room_id, sender)) >= count)
         return self.heard(room_id, sender)
+
+    async def devices_of(self, user_id: str) -> list[str]:
+        """The devices of someone that have keys."""
+        self.client.olm.users_for_key_query.add(user_id)
+        await self.client.keys_query()
+        return sorted(device.id for device in self.client.device_store.active_user_devices(user_id))
 
     async def until(self, holds: Callable[[], object]) -> None:
         async with asyncio.timeout(PATIENCE), self._arrived:

@@ -1,0 +1,194 @@
+"""One command is answered once, and a message gets into the room once, whatever ends in between."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.chat.conftest import IN_MATRIX, StartBot, StartPerson
+from tests.gateway.conftest import until
+from tests.support.bot_process import BotProcess
+from tests.support.lossy_proxy import LossyProxy
+from tests.support.matrix_person import Person
+from tests.support.synapse import PASSWORD, Synapse
+
+from huskies.chat import channel
+from huskies.chat.bot import Bot
+from huskies.gateway.server import Gateway
+from huskies.notify.channel import DoubtfulError, Outgoing
+from huskies.readers.times import now_ms
+
+pytestmark = IN_MATRIX
+_SEND = re.compile(r"/rooms/[^/]+/send/")
+
+
+def sending(method: str, path: str) -> bool:
+    return method == "PUT" and _SEND.search(path) is not None
+
+
+@pytest.fixture
+async def proxy(synapse: Synapse) -> AsyncIterator[LossyProxy]:
+    async with LossyProxy(synapse.url).running() as one:
+        yield one
+
+
+async def met(person: Person, bot_id: str, *others: str, encrypted: bool) -> str:
+    """A room of both."""
+    room = await person.create_room(bot_id, *others, encrypted=encrypted)
+    await person.until_joined(room, bot_id)
+    return room
+
+
+async def said_last(person: Person, room: str, bot_id: str) -> list[Any]:
+    """What the bot has said once it has answered one more command: nothing comes after that."""
+    before = len(person.heard(room, bot_id))
+    await person.say(room, "!help")
+    await person.until(
+        lambda: any(
+            "story STORY" in getattr(event, "body", "") for event in person.heard(room, bot_id)[before:]
+        )
+    )
+    return [event for event in person.heard(room, bot_id) if "story STORY" not in getattr(event, "body", "")]
+
+
+@pytest.mark.parametrize("encrypted", [False, True], ids=["plain", "encrypted"])
+async def test_a_reply_that_is_lost_leaves_one_answer(
+    person: StartPerson, start_bot: StartBot, proxy: LossyProxy, *, encrypted: bool
+) -> None:
+    ann = await person()
+    bot = await start_bot(ann, homeserver=proxy.url)
+    me = bot._session.user_id
+    room = await met(ann, me, encrypted=encrypted)
+    proxy.loses = lambda method, path: sending(method, path) and not proxy.lost
+    await ann.say(room, "!ping")
+    await proxy.until_lost()
+    await ann.hears(room, me)
+    [answer] = await said_last(ann, room, me)
+    assert answer.body.startswith("pong")
+
+
+@pytest.fixture
+def bot_process(
+    synapse: Synapse, tmp_path: Path, gateway: Gateway, proxy: LossyProxy
+) -> Iterator[tuple[BotProcess, str]]:
+    directory = tmp_path / "bot-process"
+    directory.mkdir()
+    user_id = synapse.register(f"killed-{tmp_path.name.replace('_', '-')[-30:]}".lower())
+    process = BotProcess(directory, gateway.url, PASSWORD)
+    (directory / "bot.toml").write_text(
+        f'homeserver = "{proxy.url}"\nusername = "{user_id}"\nallowed_users = []\n'
+    )
+    yield process, user_id
+    process.close()
+
+
+def allow(process: BotProcess, *people: Person) -> None:
+    path = process.log.parent / "bot.toml"
+    names = ", ".join(f'"{one.user_id}"' for one in people)
+    path.write_text(path.read_text().replace("allowed_users = []", f"allowed_users = [{names}]"))
+
+
+@pytest.mark.parametrize("encrypted", [False, True], ids=["plain", "encrypted"])
+async def test_a_bot_that_is_killed_before_it_knows_that_it_answered_answers_once(
+    person: StartPerson, bot_process: tuple[BotProcess, str], proxy: LossyProxy, *, encrypted: bool
+) -> None:
+    process, me = bot_process
+    ann = await person()
+    allow(process, ann)
+    process.start()
+    room = await met(ann, me, encrypted=encrypted)
+    proxy.loses = sending
+    await ann.say(room, "!ping")
+    await proxy.until_lost()
+    await asyncio.to_thread(process.kill)
+    [answer] = await ann.hears(room, me)
+    assert answer.body.startswith("pong")
+    devices = await ann.devices_of(me) if encrypted else None
+    proxy.loses = lambda _method, _path: False
+    await asyncio.to_thread(process.start)
+    [answer] = await said_last(ann, room, me)
+    assert answer.body.startswith("pong")
+    if encrypted:
+        assert len(devices or ()) == 1
+        assert await ann.devices_of(me) == devices
+
+
+async def test_a_homeserver_that_is_killed_in_between_has_one_answer(
+    person: StartPerson, start_bot: StartBot, proxy: LossyProxy, synapse: Synapse
+) -> None:
+    ann = await person()
+    bot = await start_bot(ann, homeserver=proxy.url)
+    me = bot._session.user_id
+    room = await met(ann, me, encrypted=False)
+    proxy.loses = sending
+    await ann.say(room, "!ping")
+    await proxy.until_lost()
+    await asyncio.to_thread(synapse.kill)
+    proxy.loses = lambda _method, _path: False
+    await asyncio.to_thread(synapse.start)
+    await ann.hears(room, me)
+    [answer] = await said_last(ann, room, me)
+    assert answer.body.startswith("pong")
+
+
+def message(**changes: Any) -> Outgoing:
+    given: dict[str, Any] = {
+        "delivery_id": "a" * 32,
+        "subject": "blocked",
+        "text": "web-shop 42 Login: blocked",
+        "html": "web-shop <b>42 Login</b>: blocked",
+        "queued_ms": now_ms(),
+        **changes,
+    }
+    return Outgoing(**given)
+
+
+@pytest.mark.parametrize("encrypted", [False, True], ids=["plain", "encrypted"])
+async def test_a_message_in_doubt_is_found(
+    person: StartPerson,
+    start_bot: StartBot,
+    proxy: LossyProxy,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    encrypted: bool,
+) -> None:
+    monkeypatch.setattr(channel, "_PAGE_EVENTS", 10)
+    ann, bob = await person(), await person("bob")
+    bot = await start_bot(ann, homeserver=proxy.url)
+    me = bot._session.user_id
+    room = await met(ann, me, bob.user_id, encrypted=encrypted)
+    again = await restarted(bot, start_bot, ann, proxy, room)
+    to_room = again.channel
+    assert to_room is not None
+    doubtful = message()
+    assert await to_room.look_for(doubtful) is None
+    proxy.loses = sending
+    with pytest.raises(DoubtfulError):
+        await to_room.send(doubtful)
+    proxy.loses = lambda _method, _path: False
+    # More than a page lies above it.
+    for number in range(25):
+        await ann.say(room, f"talk {number}")
+    found = await to_room.look_for(doubtful)
+    assert found is not None
+    [said] = await ann.hears(room, me)
+    assert found.remote_id == said.event_id
+    assert await to_room.look_for(message(delivery_id="b" * 32)) is None
+    assert await to_room.send(doubtful) == found
+    # Another process of the same device finds it, too, and its attempt is the same message.
+    once_more = await restarted(again, start_bot, ann, proxy, room)
+    assert once_more.channel is not None
+    assert await once_more.channel.look_for(doubtful) == found
+    assert await once_more.channel.send(doubtful) == found
+    assert len(await said_last(ann, room, me)) == 1
+
+
+async def restarted(bot: Bot, start_bot: StartBot, person: Person, proxy: LossyProxy, room: str) -> Bot:
+    await bot.stop()
+    again = await start_bot(person, homeserver=proxy.url, room_ids=(room,))
+    await until(lambda: again._session.ready)
+    return again
