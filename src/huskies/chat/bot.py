@@ -24,7 +24,6 @@ from huskies.chat.store import CommandStore
 from huskies.errors import StoreError
 from huskies.protocol.backoff import Backoff
 
-CHANNEL_NAME: Final = "matrix"
 _STORE: Final = "bot.db"
 
 _log = logging.getLogger("huskies.chat")
@@ -55,11 +54,9 @@ class Bot:
 
     @property
     def channels(self) -> list[MatrixChannel]:
-        """One for each of `room_ids`: `matrix`, then `matrix-2` and so on, in their order."""
-        return [
-            MatrixChannel(CHANNEL_NAME if number == 1 else f"{CHANNEL_NAME}-{number}", room_id, self._session)
-            for number, room_id in enumerate(self._settings.room_ids, 1)
-        ]
+        """One for each of `room_ids`, in their order."""
+        rooms = zip(self._settings.channel_names, self._settings.room_ids, strict=True)
+        return [MatrixChannel(name, room_id, self._session) for name, room_id in rooms]
 
     @property
     def channel(self) -> MatrixChannel | None:

@@ -88,7 +88,9 @@ class GatewayClient:
     Each method raises `GatewayUnreachableError` and `GatewayAnswerError`.
     """
 
-    def __init__(self, url: str, *, token: str | None = None, trust: Trust = True) -> None:
+    def __init__(
+        self, url: str, *, token: str | None = None, trust: Trust | aiohttp.Fingerprint = True
+    ) -> None:
         self.url = url
         headers = {} if token is None else {"Authorization": f"Bearer {token}"}
         self._session: aiohttp.ClientSession | None = None

@@ -16,6 +16,7 @@ from huskies.toml_file import place, read, reason, refuse
 from huskies.urls import is_base_url
 
 BOT_FILE: Final = "bot.toml"
+CHANNEL_NAME: Final = "matrix"
 # Have no flags: the arguments of a process are there for every user of the machine to read.
 PASSWORD_VARIABLE: Final = "HUSKIES_MATRIX_PASSWORD"  # noqa: S105 - a variable's name
 ACCESS_TOKEN_VARIABLE: Final = "HUSKIES_MATRIX_ACCESS_TOKEN"  # noqa: S105 - a variable's name
@@ -72,6 +73,14 @@ class BotSettings(msgspec.Struct, frozen=True, kw_only=True):
     allowed_users: frozenset[str] = frozenset()
     encrypt_to: EncryptTo = "all"
     devices: frozenset[str] = frozenset()
+
+    @property
+    def channel_names(self) -> tuple[str, ...]:
+        """What each of `room_ids` is called as a channel: `matrix`, then `matrix-2` and so on."""
+        return tuple(
+            CHANNEL_NAME if number == 1 else f"{CHANNEL_NAME}-{number}"
+            for number in range(1, len(self.room_ids) + 1)
+        )
 
     def __repr__(self) -> str:
         # The secrets are left out, and a repr ends up in logs.

@@ -134,8 +134,8 @@ def _unknown(gateway_url: str) -> Exception:
 
 def _print(row: object, now: datetime) -> None:
     from huskies.cli.colour import is_coloured
-    from huskies.cli.times import local_time
     from huskies.logs import printable
+    from huskies.readers.times import local_time
     from huskies.storage.notifications import Notification
 
     assert isinstance(row, Notification)  # noqa: S101 - narrows the type

@@ -19,7 +19,6 @@ from huskies.notify.rules import DEFAULT_EVERY_MS, Doubtful, Escalation, Rule, d
 from huskies.toml_file import dotted, place, read, reason, refuse
 
 NOTIFY_FILE: Final = "notify.toml"
-MATRIX: Final = "matrix"
 _DAY_MS: Final = 86_400_000
 _DURATION_RULE: Final = "expected a duration such as 30s, 10m or 2h"
 _HELD_UP: Final = ("story_blocked", "merge_failure")
@@ -93,20 +92,20 @@ class NotifySettings(msgspec.Struct, frozen=True):
 
 
 def load_settings(
-    data_dir: Path, environ: Mapping[str, str], *, default_channels: tuple[str, ...] = ()
+    data_dir: Path, environ: Mapping[str, str], *, bot_channels: tuple[str, ...] = ()
 ) -> NotifySettings:
     """What the file says; a missing one says nothing. Raises `ConfigError`.
 
-    `default_channels` exist beside those of the file, and are told where no rule names others.
+    `bot_channels` exist beside those of the file, and the first of them is told where no rule names others.
     """
     path = data_dir / NOTIFY_FILE
     file = read(path, NotifyFile)
     channels = tuple(_channel(path, name, entry, environ) for name, entry in file.channels.items())
     for name in file.channels:
-        if name in default_channels:
+        if name in bot_channels:
             refuse(path, dotted("channels", name), f"expected another name: {name} is the bot's own channel")
-    known = (*default_channels, *file.channels)
-    usual = default_channels or tuple(file.channels)
+    known = (*bot_channels, *file.channels)
+    usual = bot_channels[:1] or tuple(file.channels)
     zone = _zone(path, file)
     quiet = _quiet(path, "quiet", file.quiet, zone)
     rules = tuple(
