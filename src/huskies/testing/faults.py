@@ -6,7 +6,6 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final
 
-from huskies import limits
 from huskies.testing.disk import Failing
 from huskies.testing.fleet import GatewayNode, Node, SledNode
 from huskies.testing.judge import Contents, read_log
@@ -213,11 +212,7 @@ class Faults:
         gateway.kill()
         self._excuse_of(gateway)
         for sled in self._world.sleds.values():
-            if (
-                sled.keep_acked_ms < limits.KEEP_ACKED_MS
-                and sled.outbox.exists()
-                and not self._world.are_mutual
-            ):
+            if sled.forgets and sled.outbox.exists() and not self._world.are_mutual:
                 # A gateway that does not know whom to ask takes what a sled still has under a new epoch, and
                 # another gateway that has it already shows it under the old one, too.
                 self._world.may_double.update((sled.name, number) for number in recorded(sled.outbox))
@@ -240,7 +235,12 @@ class Faults:
         logs = self._logs()
         mine = logs.pop(gateway.name).shown
         others = {(entry.sled, entry.number) for contents in logs.values() for entry in contents.shown}
-        again = {name: carried(sled.outbox) for name, sled in self._world.sleds.items()}
+        again = {
+            # With gateways that do not know each other a sled that forgets begins a new history without what
+            # some gateway has acknowledged: another one may have it, under the old history.
+            name: carried(sled.outbox, with_acknowledged=self._world.are_mutual or not sled.forgets)
+            for name, sled in self._world.sleds.items()
+        }
         for entry in mine:
             value = (entry.sled, entry.number)
             if value not in others and (entry.sled_id, entry.epoch, entry.seq) not in again[entry.sled]:

@@ -145,8 +145,7 @@ class GatewayNode(Node):
             lines = ["[sled_tokens]", *(f'{name} = "{token_of(name)}"' for name in self.world.sleds)]
             (self.data / PROJECTS_FILE).write_text("\n".join([*lines, ""]))
             (self.data / PROJECTS_FILE).chmod(0o600)
-        if not (self.data / access_file.FILE_NAME).exists():
-            _let_readers_in(self.data)
+        _let_readers_in(self.data)
         settings = GatewaySettings(
             host=self.place.host, port=_PORT, data_dir=self.data, peers=self.peers, peer_token=_PEER_TOKEN
         )
@@ -187,6 +186,7 @@ class SledNode(Node):
         self.copies = copies
         # One that keeps nothing relies on acks alone.
         self.keep_acked_ms = self.random.choice(_KEEP_ACKED_MS)
+        self.forgets = self.keep_acked_ms < limits.KEEP_ACKED_MS
         self.attempted = 0
         self.acknowledged: dict[int, Receipt] = {}
         self._image = self.directory / "image"
@@ -347,9 +347,11 @@ def token_of(project: str) -> str:
 def _let_readers_in(data: Path) -> None:
     """What `huskies token create --scope read` does, with a secret that every reader knows."""
     file = access_file.AccessFile(data)
-    with file.transaction() as db:
-        values = ("readers", "readers", access_file.hashed(_READER_TOKEN), '["read"]', 0, "simulation")
-        db.execute("INSERT INTO tokens VALUES (?, ?, ?, ?, ?, ?, NULL, NULL, NULL)", values)
+    # The file alone says nothing: an earlier attempt may have ended between making and filling it.
+    if not file.read("SELECT id FROM tokens"):
+        with file.transaction() as db:
+            values = ("readers", "readers", access_file.hashed(_READER_TOKEN), '["read"]', 0, "simulation")
+            db.execute("INSERT INTO tokens VALUES (?, ?, ?, ?, ?, ?, NULL, NULL, NULL)", values)
     file.close()
 
 

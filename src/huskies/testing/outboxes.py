@@ -8,16 +8,17 @@ from contextlib import closing
 from pathlib import Path
 
 
-def carried(path: Path) -> set[tuple[str, str, int]]:
+def carried(path: Path, *, with_acknowledged: bool = True) -> set[tuple[str, str, int]]:
     """The identities of what an outbox holds in its epoch, and can send again."""
     if not path.exists():
         return set()
     with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as db:
-        head = db.execute("SELECT sled_id, epoch, base FROM head").fetchone()
+        head = db.execute("SELECT sled_id, epoch, base, acked FROM head").fetchone()
         if head is None:
             return set()
-        sled_id, epoch, base = head
-        rows = db.execute("SELECT position FROM events WHERE position > ?", (base,))
+        sled_id, epoch, base, acked = head
+        after = base if with_acknowledged else base + acked
+        rows = db.execute("SELECT position FROM events WHERE position > ?", (after,))
         return {(sled_id, epoch, position - base) for (position,) in rows}
 
 
