@@ -59,7 +59,10 @@ class Chat:
         self._trust()
         self._opened.enter_context(locked(self._data_dir))
         channels = {each.name: _channel(each) for each in self._settings.channels}
-        desk = Desk(self._data_dir, Rules(self._settings.rules, zone=self._settings.zone), now_ms=_now_ms)
+        # What people are told in a room is changed there when it is over, and disturbs nobody again.
+        editing = frozenset(() if self._bot_settings is None else self._bot_settings.channel_names)
+        rules = Rules(self._settings.rules, zone=self._settings.zone, editing=editing)
+        desk = Desk(self._data_dir, rules, now_ms=_now_ms)
         source = EventSource(self._gateway_url, token=self._token, trust=self._trust, chance=random.random)
         doubtful: dict[str, Doubtful] = {each.name: _doubtful(each) for each in self._settings.channels}
         if self._bot_settings is not None:
