@@ -85,6 +85,7 @@ async function start() {
     answering = true;
     staleSince = null; // Fresh, and not stale for the moment that the stream takes to open.
     stream.from(cursor);
+    pollAt = performance.now() + POLL_MS;
     routed();
     loadNewest();
   } catch (error) {
@@ -222,7 +223,7 @@ function drawNow() {
   if (shown.has("board")) drawBoard(board, { find: route.find, only: view === "project" ? project : "" });
   if (shown.has("project")) drawProject(project);
   if (shown.has("story")) storyPage(project, route.story, board.get(project)?.stories.get(route.story), timeline, now);
-  if (shown.has("timeline")) drawTimeline(timeline, filterOf(route), view === "project" || view === "story" ? view : "", board);
+  if (shown.has("timeline") && drawTimeline(timeline, filterOf(route), view === "project" || view === "story" ? view : "", board)) draw();
   if (shown.has("pictures")) pictures(route, board, () => stream.head);
 }
 

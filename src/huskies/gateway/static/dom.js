@@ -62,6 +62,11 @@ export function say(node, text) {
   if (node.textContent !== text) node.textContent = text;
 }
 
+/** Say it to the style sheet. An attribute that is set again, as it was, has the browser look at every link. */
+export function mark(node, name, value) {
+  if (node.dataset[name] !== String(value)) node.dataset[name] = value;
+}
+
 export const plural = (count, one, many) => `${count.toLocaleString()} ${count === 1 ? one : many}`;
 
 /** Whether movement is wanted at all. */

@@ -42,7 +42,8 @@ export function board(projects, { find, only }) {
   if (projects === drawn && wanted === shown) return;
   const focused = document.activeElement;
   const dirty = [...projects.values()].filter((project) => drawn.get(project.name) !== project);
-  const moving = calm.matches || document.hidden ? [] : findMoves(dirty);
+  // To ask where a card stands has the browser lay out the page: not for a burst, in which none glides.
+  const moving = calm.matches || document.hidden || dirty.length > CALM_MOVES ? [] : findMoves(dirty);
   const before = drawn;
   drawn = projects;
   if (wanted !== shown || before.size !== projects.size || dirty.some(({ name }) => !before.has(name))) placeRows(find, only);
@@ -81,7 +82,6 @@ function findMoves(projects) {
       const old = before.stories.get(story.story_id);
       const node = old && old.stage !== story.stage && cards.get(cardKey(project, story))?.node;
       if (node?.isConnected) moves.push(node);
-      // To ask where a card stands has the browser lay out the page: not for a burst, in which none glides.
       if (moves.length > CALM_MOVES) return [];
     }
   }
@@ -120,7 +120,8 @@ function drawRow(row, project) {
   if (row.near || row.cells !== null) fill(row, project);
   else {
     row.project = project;
-    row.node.style.minHeight = `${guess(project)}px`;
+    // Once: a thousand rows would move with each event of one that nobody sees.
+    row.node.style.minHeight ||= `${guess(project)}px`;
   }
 }
 

@@ -1,18 +1,18 @@
 // The head of the page: how many things need someone, whether anything moves, and whether the page is up to date.
 
 import { inFlight } from "./board.js";
-import { $, h, plural, say } from "./dom.js";
+import { $, h, mark, plural, say } from "./dom.js";
 import { ageNode, clock } from "./times.js";
 
 export function connection({ live, loaded, streaming, since, problem }) {
-  $("link").dataset.state = live ? "live" : loaded ? "stale" : "loading";
+  mark($("link"), "state", live ? "live" : loaded ? "stale" : "loading");
   say($("link-text"), live ? "Live" : loaded ? `${streaming ? "Out of date" : "Reconnecting"} since ${clock(since)}` : "Connecting…");
   const why = problem ? ` (${problem})` : "";
   const stale =
     loaded && streaming ? `Events arrive, but since ${clock(since)} the gateway does not say how the sleds stand${why}. The page keeps asking.`
     : loaded ? `No connection to the gateway since ${clock(since)}${why}. What you see is how things stood then; the page catches up by itself.`
     : `Nothing could be loaded yet${why}. The page keeps trying; is the gateway running at ${location.origin}?`;
-  document.body.dataset.stale = loaded && !live;
+  mark(document.body, "stale", loaded && !live);
   $("stale").hidden = live || (!loaded && !problem);
   say($("stale"), $("stale").hidden ? "" : stale);
 }
@@ -32,7 +32,7 @@ export function summary(board, count, newest, stale, where) {
   const icon = count ? "/static/icon-attention.svg" : "/static/icon.svg";
   if ($("icon").getAttribute("href") !== icon) $("icon").setAttribute("href", icon);
   const empty = board.size === 0 && newest === null;
-  document.body.dataset.needed = count > 0;
+  mark(document.body, "needed", count > 0);
   $("verdict").hidden = empty;
   say($("headline"), empty ? "" : count === 0 ? "Nothing needs you" : count === 1 ? "1 thing needs you" : `${count.toLocaleString()} things need you`);
   say($("in-flight"), empty ? "" : `${plural(board.size, "project", "projects")}, ${plural(inFlight(board), "story", "stories")} in flight`);

@@ -5,13 +5,19 @@ import { $, h, keyed, place, plural, say } from "./dom.js";
 import { haystack, makeLine } from "./lines.js";
 import { clock } from "./times.js";
 
+const LINES_AT_ONCE = 40; // In a burst the others come with the next frames.
+
 const lines = new Map();
 
-/** `filter` is what holds here; `fixed` says whether the view decides about project and story. */
+/**
+ * `filter` is what holds here; `fixed` says whether the view decides about project and story. Answers whether
+ * some lines are still to come.
+ */
 export function timeline({ events, next, busy, problem, started }, filter, fixed, projects) {
   const text = filter.text.trim().toLowerCase();
   const found = text ? events.filter((shown) => haystack(shown).includes(text)) : events;
-  place($("events"), keyed(lines, found, ({ cursor }) => position(cursor), makeLine));
+  const now = someOf(found);
+  place($("events"), keyed(lines, now, keyOf, makeLine));
   drawFilters(filter, fixed, projects);
   const oldest = events.at(-1)?.event.timestamp_ms;
   const back = oldest === undefined ? "" : `, looked back to ${clock(oldest)}`;
@@ -26,6 +32,15 @@ export function timeline({ events, next, busy, problem, started }, filter, fixed
   $("older").hidden = !problem && (!started || !next);
   $("older").disabled = busy;
   say($("older"), problem ? "Try again" : text || isNarrowed(filter) ? "Search further back" : "Older events");
+  return now.length < found.length;
+}
+
+const keyOf = ({ cursor }) => position(cursor);
+
+/** What is there already, and the newest of what is not. */
+function someOf(found) {
+  let left = LINES_AT_ONCE;
+  return found.filter((shown) => lines.has(keyOf(shown)) || left-- > 0);
 }
 
 const isNarrowed = ({ project, type, story, last, since, until }) => Boolean(project || type || story || last || since || until);
