@@ -38,8 +38,6 @@ def command(  # noqa: PLR0917 - click passes them by name
 ) -> None:
     """Tell people what happens, by the rules in notify.toml in the data directory, until Ctrl-C.
 
-    With a bot.toml there it answers in Matrix rooms, too.
-
     `huskies gateway` and `huskies up` run this by themselves where their data directory has a notify.toml or
     a bot.toml. What became of each message is shown by `huskies notifications`.
     """
@@ -55,7 +53,6 @@ def command(  # noqa: PLR0917 - click passes them by name
         if until_stdin_ends:
             end_with_stdin()
         await services.start(chat)
-        told = ", ".join(chat.channel_names) or "whoever asks"
-        click.echo(f"chat       tells {told} of {gateway_url}")
+        click.echo(f"chat       tells {', '.join(chat.channel_names)} of {gateway_url}")
 
     runtime.run(launch)

@@ -19,8 +19,10 @@ from huskies.notify.rules import DEFAULT_EVERY_MS, Doubtful, Escalation, Rule, d
 from huskies.toml_file import dotted, place, read, reason, refuse
 
 NOTIFY_FILE: Final = "notify.toml"
+MATRIX: Final = "matrix"
 _DAY_MS: Final = 86_400_000
 _DURATION_RULE: Final = "expected a duration such as 30s, 10m or 2h"
+_DOUBTFUL: Final[Mapping[str, Doubtful]] = {"resend": "resend", "leave": "leave"}
 _HELD_UP: Final = ("story_blocked", "merge_failure")
 
 
@@ -31,7 +33,7 @@ class ChannelEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     secret_file: str | None = None
     apprise_file: str | None = None
     apprise_env: str | None = None
-    doubtful: Doubtful | None = None
+    doubtful: str | None = None
 
     def __repr__(self) -> str:
         # The URL of a webhook may be secret, and a repr ends up in logs.
@@ -57,7 +59,7 @@ class RuleEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     escalate: tuple[EscalateEntry, ...] = ()
     urgent: bool = False
     resolved: bool = True
-    doubtful: Doubtful | None = None
+    doubtful: str | None = None
 
 
 class NotifyFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -92,20 +94,20 @@ class NotifySettings(msgspec.Struct, frozen=True):
 
 
 def load_settings(
-    data_dir: Path, environ: Mapping[str, str], *, bot_channels: tuple[str, ...] = ()
+    data_dir: Path, environ: Mapping[str, str], *, default_channels: tuple[str, ...] = ()
 ) -> NotifySettings:
     """What the file says; a missing one says nothing. Raises `ConfigError`.
 
-    `bot_channels` exist beside those of the file, and the first of them is told where no rule names others.
+    `default_channels` exist beside those of the file, and are told where no rule names others.
     """
     path = data_dir / NOTIFY_FILE
     file = read(path, NotifyFile)
     channels = tuple(_channel(path, name, entry, environ) for name, entry in file.channels.items())
     for name in file.channels:
-        if name in bot_channels:
+        if name in default_channels:
             refuse(path, dotted("channels", name), f"expected another name: {name} is the bot's own channel")
-    known = (*bot_channels, *file.channels)
-    usual = bot_channels[:1] or tuple(file.channels)
+    known = (*default_channels, *file.channels)
+    usual = default_channels or tuple(file.channels)
     zone = _zone(path, file)
     quiet = _quiet(path, "quiet", file.quiet, zone)
     rules = tuple(
@@ -170,8 +172,16 @@ def _rule(
         escalate=tuple(steps),
         urgent=entry.urgent,
         resolved=entry.resolved,
-        doubtful=entry.doubtful,
+        doubtful=_doubtful(path, f"{key}.doubtful", entry.doubtful),
     )
+
+
+def _doubtful(path: Path, key: str, text: str | None) -> Doubtful | None:
+    if text is None:
+        return None
+    if text not in _DOUBTFUL:
+        refuse(path, key, f"expected {' or '.join(_DOUBTFUL)}; got {text!r}")
+    return _DOUBTFUL[text]
 
 
 def _duration(path: Path, key: str, text: str) -> int:
@@ -202,7 +212,8 @@ def _channel(path: Path, name: str, entry: ChannelEntry, environ: Mapping[str, s
     from huskies.notify.channels.apprise import check_url  # noqa: PLC0415 - takes a while to import
 
     check_url(url, place(path, key))
-    return ChannelSettings(name, apprise=url, doubtful=entry.doubtful)
+    doubtful = _doubtful(path, f"{key}.doubtful", entry.doubtful)
+    return ChannelSettings(name, apprise=url, doubtful=doubtful)
 
 
 def _webhook(path: Path, name: str, entry: ChannelEntry) -> ChannelSettings:
@@ -219,7 +230,8 @@ def _webhook(path: Path, name: str, entry: ChannelEntry) -> ChannelSettings:
     if not lines:
         raise ConfigError(where, "the file is empty; expected a secret, whsec_ and base64, on a line")
     secrets = tuple(parse_secret(line, where) for line in lines)
-    return ChannelSettings(name, webhook=url, secrets=secrets, doubtful=entry.doubtful)
+    doubtful = _doubtful(path, f"{key}.doubtful", entry.doubtful)
+    return ChannelSettings(name, webhook=url, secrets=secrets, doubtful=doubtful)
 
 
 def _apprise_url(path: Path, key: str, entry: ChannelEntry, environ: Mapping[str, str]) -> str:

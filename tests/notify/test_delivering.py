@@ -1,0 +1,423 @@
+"""The ledger and the couriers, with channels that write into files."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from tests.support.told import Teller, blocked, moved
+
+from huskies.errors import ConfigError
+from huskies.notify.channel import DeliveryError, DoubtfulError, Outgoing, Receipt
+from huskies.notify.courier import GIVE_UP_MS, Courier
+from huskies.notify.desk import Desk
+from huskies.notify.ledger import Ledger
+from huskies.notify.rules import Doubtful, Rule, Rules, default_rules
+from huskies.storage.notifications import (
+    FILE_NAME,
+    Notification,
+    NotificationsFile,
+    Wanted,
+    read_notifications,
+    resend,
+)
+
+PATIENCE = 20.0
+NOON = 1_767_268_800_000
+
+
+class FileChannel:
+    """Appends each message to a file, durably, and finds it there; `before` and `after` may fail."""
+
+    def __init__(self, name: str, directory: Path, *, can_look: bool = False) -> None:
+        self.name = name
+        self.can_look = can_look
+        self._path = directory / f"{name}.jsonl"
+        self.before: Callable[[Outgoing], Awaitable[None]] | None = None
+        self.after: Callable[[Outgoing], Awaitable[None]] | None = None
+        self.looked = 0
+
+    async def send(self, message: Outgoing) -> Receipt:
+        if self.before is not None:
+            await self.before(message)
+        with self._path.open("ab") as file:
+            file.write(msgspec.json.encode(message) + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+        if self.after is not None:
+            await self.after(message)
+        return Receipt(f"{self.name}-{len(self.sent())}")
+
+    async def look_for(self, message: Outgoing) -> Receipt | None:
+        self.looked += 1
+        for number, sent in enumerate(self.sent(), 1):
+            if sent["delivery_id"] == message.delivery_id:
+                return Receipt(f"{self.name}-{number}")
+        return None
+
+    async def close(self) -> None:
+        pass
+
+    def sent(self) -> list[dict[str, Any]]:
+        if not self._path.exists():
+            return []
+        return [json.loads(line) for line in self._path.read_text().splitlines()]
+
+
+def failing(error: Exception, times: int = 1) -> Callable[[Outgoing], Awaitable[None]]:
+    left = [error] * times
+
+    async def fail(_: Outgoing) -> None:
+        if left:
+            raise left.pop()
+
+    return fail
+
+
+@pytest.fixture(autouse=True)
+def _no_long_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huskies.protocol.backoff.BACKOFF_FIRST", 0.02)
+    monkeypatch.setattr("huskies.protocol.backoff.BACKOFF_MAX", 0.05)
+
+
+class Office:
+    """A desk with couriers in one directory, in a process of its own as it were: its clock can be set."""
+
+    def __init__(self, directory: Path, *rules: Rule) -> None:
+        self.directory = directory
+        self.now_ms = NOON
+        table = Rules(rules or default_rules(["a"]), zone=None)
+        self.desk = Desk(directory, table, now_ms=lambda: self.now_ms)
+        self.teller = Teller()
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def deliver(self, channel: FileChannel, doubtful: Doubtful = "leave") -> Courier:
+        courier = Courier(channel, self.desk, doubtful=doubtful, chance=lambda: 0.5)
+        before = self.desk.on_decided
+
+        def decided(channels: frozenset[str]) -> None:
+            before(channels)
+            courier.wake()
+
+        self.desk.on_decided = decided
+        self._tasks.append(asyncio.create_task(courier.run()))
+        return courier
+
+    async def happens(self, number: int) -> None:
+        await self.desk.take([self.teller.received(blocked(f"{number}_bug_x"))], f"c-{number}")
+
+    def notifications(self, **wanted: Any) -> list[Notification]:
+        return read_notifications(self.directory, Wanted(**wanted), None)[::-1]
+
+    async def until(self, *states: str) -> list[Notification]:
+        await self.eventually(lambda: [one.state for one in self.notifications()] == list(states), 0)
+        return self.notifications()
+
+    async def eventually(self, holds: Callable[[], bool], goes_on_ms: int = 10) -> None:
+        """Wait until it holds; the clock goes on meanwhile, so that what waits has its turn."""
+        async with asyncio.timeout(PATIENCE):
+            while True:
+                if holds():
+                    return
+                self.now_ms += goes_on_ms
+                await asyncio.sleep(0.01)
+
+    async def close(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        outcomes = await asyncio.gather(*self._tasks, return_exceptions=True)
+        assert all(isinstance(outcome, asyncio.CancelledError) for outcome in outcomes), outcomes
+        await self.desk.close()
+
+
+@asynccontextmanager
+async def office(directory: Path, *rules: Rule) -> AsyncIterator[Office]:
+    found = Office(directory, *rules)
+    await found.desk.account(lambda ledger: ledger.recover())
+    try:
+        yield found
+    finally:
+        await found.close()
+
+
+async def test_a_message_is_queued_then_sent_then_acknowledged(tmp_path: Path) -> None:
+    channel, states = FileChannel("a", tmp_path), []
+
+    async with office(tmp_path) as place:
+
+        async def note(_: Outgoing) -> None:
+            states.append(place.notifications()[0].state)
+
+        channel.before = channel.after = note
+        await place.happens(1)
+        [queued] = await place.until("queued")
+        assert (queued.attempts, queued.about, queued.next_ms) == (0, ["aa/e1/1"], NOON)
+        place.deliver(channel)
+        [done] = await place.until("acknowledged")
+    assert states == ["sending", "sending"]
+    assert (done.remote_id, done.attempts, done.settled_ms, done.next_ms) == ("a-1", 1, NOON, None)
+    [sent] = channel.sent()
+    assert sent["delivery_id"] == done.delivery_id
+    assert sent["html"]
+
+
+async def test_an_edit_names_what_the_channel_calls_the_first_message(tmp_path: Path) -> None:
+    channel = FileChannel("a", tmp_path)
+    async with office(tmp_path) as place:
+        place.deliver(channel)
+        await place.happens(1)
+        await place.until("acknowledged")
+        end = place.teller.received(moved("1_bug_x", at_ms=NOON + 1))
+        await place.desk.take([end], "c-2")
+        await place.until("acknowledged", "acknowledged")
+    assert [sent["edits"] for sent in channel.sent()] == [None, "a-1"]
+
+
+async def test_what_was_over_before_it_was_tried_is_not_sent(tmp_path: Path) -> None:
+    channel = FileChannel("a", tmp_path)
+    async with office(tmp_path) as place:
+        await place.happens(1)
+        await place.desk.take([place.teller.received(moved("1_bug_x", at_ms=NOON + 1))], "c-2")
+        await place.until("overtaken", "overtaken")
+        place.deliver(channel)
+        await place.happens(2)
+        await place.until("overtaken", "overtaken", "acknowledged")
+    assert len(channel.sent()) == 1
+
+
+async def test_an_edit_waits_for_its_message_and_stands_for_it_where_that_failed(tmp_path: Path) -> None:
+    channel = FileChannel("a", tmp_path)
+    channel.before = failing(DeliveryError("gone", permanent=True))
+    async with office(tmp_path) as place:
+        place.deliver(channel)
+        await place.happens(1)
+        [failed] = await place.until("failed")
+        assert failed.problem == "gone"
+        await place.desk.take([place.teller.received(moved("1_bug_x", at_ms=NOON + 1))], "c-2")
+        await place.until("failed", "acknowledged")
+    assert [sent["edits"] for sent in channel.sent()] == [None]
+
+
+async def test_what_is_not_taken_is_tried_again_under_the_same_name(tmp_path: Path) -> None:
+    channel = FileChannel("a", tmp_path)
+    channel.before = failing(DeliveryError("busy", retry_after=0.01), 3)
+    async with office(tmp_path) as place:
+        place.deliver(channel)
+        await place.happens(1)
+        await place.eventually(lambda: place.notifications()[0].state == "acknowledged")
+        [done] = place.notifications()
+    assert (done.attempts, done.problem) == (4, "")
+
+
+async def test_what_nobody_took_for_a_day_is_a_dead_letter_until_someone_asks(tmp_path: Path) -> None:
+    channel = FileChannel("a", tmp_path)
+    channel.before = failing(DeliveryError("busy"))
+    async with office(tmp_path) as place:
+        await place.happens(1)
+        place.now_ms += GIVE_UP_MS + 1
+        courier = place.deliver(channel)
+        [dead] = await place.until("failed")
+        assert dead.problem == "given up after a day: busy"
+        file = NotificationsFile(tmp_path)
+        assert resend(file, [dead.id + 1], place.now_ms) == []
+        assert resend(file, None, place.now_ms) == [dead.id]
+        file.close()
+        courier.wake()
+        [done] = await place.until("acknowledged")
+    assert done.delivery_id == dead.delivery_id
+
+
+async def test_what_is_in_doubt_is_looked_for_before_it_is_sent_again(tmp_path: Path) -> None:
+    channel = FileChannel("a", tmp_path, can_look=True)
+    # Once it was taken and the answer was lost, once it was not taken.
+    channel.after = failing(DoubtfulError("no answer"))
+    async with office(tmp_path) as place:
+        place.deliver(channel)
+        await place.happens(1)
+        await place.eventually(lambda: place.notifications()[0].state == "acknowledged")
+        channel.before = failing(DoubtfulError("no answer"))
+        await place.happens(2)
+        await place.eventually(lambda: place.notifications()[1].state == "acknowledged")
+    assert channel.looked == 2
+    assert len({sent["delivery_id"] for sent in channel.sent()}) == len(channel.sent()) == 2
+
+
+@pytest.mark.parametrize(("doubtful", "copies"), [("leave", 1), ("resend", 2)])
+async def test_where_nobody_can_look_the_rule_decides(
+    tmp_path: Path, doubtful: Doubtful, copies: int
+) -> None:
+    channel = FileChannel("a", tmp_path)
+    channel.after = failing(DoubtfulError("no answer"))
+    state = {"leave": "in_doubt", "resend": "acknowledged"}[doubtful]
+    async with office(
+        tmp_path, Rule(events=frozenset({"story_blocked"}), channels=("a",), doubtful=doubtful)
+    ) as place:
+        # What the channel would do by itself is the other thing.
+        place.deliver(channel, "resend" if doubtful == "leave" else "leave")
+        await place.happens(1)
+        await place.eventually(lambda: place.notifications()[0].state == state)
+    assert len(channel.sent()) == copies
+    assert len({sent["delivery_id"] for sent in channel.sent()}) == 1
+
+
+@pytest.mark.parametrize("can_look", [False, True])
+@pytest.mark.parametrize("moment", ["before", "after"])
+async def test_what_was_under_way_when_the_process_ended(tmp_path: Path, moment: str, can_look: bool) -> None:  # noqa: FBT001 - a parameter of the test
+    channel = FileChannel("a", tmp_path, can_look=can_look)
+    reached = asyncio.Event()
+
+    async def hang(_: Outgoing) -> None:
+        reached.set()
+        await asyncio.Event().wait()
+
+    setattr(channel, moment, hang)
+    async with office(tmp_path) as place:
+        place.deliver(channel)
+        await place.happens(1)
+        await reached.wait()
+        assert place.notifications()[0].state == "sending"
+    channel.before = channel.after = None
+    async with office(tmp_path) as place:
+        assert place.notifications()[0].state == "queued"
+        place.deliver(channel, "resend")
+        await place.until("acknowledged")
+        # The event is decided on; reading it again is no news.
+        place.teller = Teller()
+        await place.happens(1)
+        assert len(place.notifications()) == 1
+    taken_twice = moment == "after" and not can_look
+    assert len(channel.sent()) == 1 + taken_twice
+    assert len({sent["delivery_id"] for sent in channel.sent()}) == 1
+
+
+async def test_a_channel_that_hangs_holds_up_no_other(tmp_path: Path) -> None:
+    dead, alive = FileChannel("a", tmp_path), FileChannel("b", tmp_path)
+
+    async def hang(_: Outgoing) -> None:
+        await asyncio.Event().wait()
+
+    dead.before = hang
+    async with office(tmp_path, *default_rules(["a", "b"])) as place:
+        place.deliver(dead)
+        place.deliver(alive)
+        for number in range(1, 6):
+            await place.happens(number)
+        await place.eventually(lambda: len(alive.sent()) == 5, 0)
+        states = [one.state for one in place.notifications(channel="a")]
+        assert states == ["sending", "queued", "queued", "queued", "queued"]
+    assert [sent["subject"] for sent in alive.sent()] == [
+        f"shop: {number} Login is blocked" for number in range(1, 6)
+    ]
+
+
+async def test_a_message_that_a_channel_refuses_lets_others_by_after_three_tries(tmp_path: Path) -> None:
+    channel, tries = FileChannel("a", tmp_path), []
+
+    async def before(message: Outgoing) -> None:
+        tries.append(message.subject)
+        if "1 Login" in message.subject:
+            raise DeliveryError("HTTP 500")
+
+    channel.before = before
+    async with office(tmp_path) as place:
+        await place.happens(1)
+        await place.happens(2)
+        place.deliver(channel)
+        await place.eventually(lambda: bool(channel.sent()), 100)
+    assert [subject.split()[1] for subject in tries[:4]] == ["1", "1", "1", "2"]
+
+
+async def test_a_channel_that_fails_in_a_way_of_its_own_is_in_doubt(tmp_path: Path) -> None:
+    channel = FileChannel("a", tmp_path)
+    channel.after = failing(RuntimeError("a bug"))
+    async with office(tmp_path) as place:
+        place.deliver(channel)
+        await place.happens(1)
+        [found] = await place.until("in_doubt")
+    assert found.problem == "the channel failed: RuntimeError"
+
+
+# --- the ledger --------------------------------------------------------------------------------------
+
+
+def test_the_ledger_is_pruned(tmp_path: Path) -> None:
+    ledger, teller = Ledger(tmp_path), Teller()
+    drafts = [teller.take(blocked(f"{number}_bug_x"))[0] for number in range(4)]
+    ledger.keep("c", teller.core.state, drafts)
+    day = 86_400_000
+    ledger.delivered(1, "", NOON)
+    ledger.failed(2, "no", NOON)
+    ledger.delivered(3, "x", NOON + 2 * day)
+    ledger.prune(NOON + 31 * day)
+    found = read_notifications(tmp_path, Wanted(), None)
+    assert [(one.id, one.state) for one in found] == [(4, "queued"), (3, "acknowledged"), (2, "failed")]
+    ledger.prune(NOON + 181 * day)
+    assert [one.id for one in read_notifications(tmp_path, Wanted(), None)] == [4]
+    ledger.close()
+
+
+def test_messages_to_channels_that_are_gone_fail(tmp_path: Path) -> None:
+    ledger, teller = Ledger(tmp_path), Teller(*default_rules(["a", "b"]))
+    ledger.keep("c", teller.core.state, teller.take(blocked()))
+    assert ledger.fail_unknown(["b"], NOON) == 1
+    [kept, lost] = read_notifications(tmp_path, Wanted(), None)
+    assert (kept.channel, kept.state) == ("b", "queued")
+    assert (lost.channel, lost.problem) == ("a", "the channel is not defined any more")
+    ledger.close()
+
+
+def test_pages_filters_and_what_one_may_read(tmp_path: Path) -> None:
+    ledger, teller = Ledger(tmp_path), Teller()
+    drafts = []
+    for number in range(1, 6):
+        drafts += teller.take(blocked(f"{number}_bug_x"), project=f"p{number % 2}")
+    ledger.keep("c", teller.core.state, drafts)
+
+    def ids(may_read: list[str] | None = None, **wanted: Any) -> list[int]:
+        return [one.id for one in read_notifications(tmp_path, Wanted(**wanted), may_read)]
+
+    assert ids() == [5, 4, 3, 2, 1]
+    assert ids(limit=2) == [5, 4]
+    assert ids(before=4, limit=2) == [3, 2]
+    assert ids(project="p1") == [5, 3, 1]
+    assert ids(channel="b") == []
+    assert ids(state="queued", before=2) == [1]
+    assert ids(["p0"]) == [4, 2]
+    assert ids([]) == []
+    ledger.close()
+
+
+def test_no_file_is_no_notifications(tmp_path: Path) -> None:
+    assert read_notifications(tmp_path, Wanted(), None) == []
+
+
+def test_a_file_of_a_newer_version_or_none_at_all_is_refused(tmp_path: Path) -> None:
+    ledger = NotificationsFile(tmp_path)
+    with ledger.transaction() as db:
+        db.execute("PRAGMA user_version = 2")
+    ledger.close()
+    with pytest.raises(ConfigError, match=r"written by a newer Huskies \(format 2, this one reads 1\)"):
+        NotificationsFile(tmp_path)
+    (tmp_path / FILE_NAME).write_bytes(b"no database" * 100)
+    with pytest.raises(ConfigError, match="cannot be used as a store"):
+        NotificationsFile(tmp_path)
+
+
+async def test_muting_outlasts_the_process(tmp_path: Path) -> None:
+    async with office(tmp_path) as place:
+        await place.desk.mute("shop", NOON + 1_000)
+    async with office(tmp_path) as place:
+        assert await place.desk.muted() == {"shop": NOON + 1_000}
+        await place.happens(1)
+        assert [one.state for one in place.notifications()] == ["muted"]
+        assert await place.desk.unmute("shop")
+        assert not await place.desk.unmute("shop")
+        assert await place.desk.muted() == {}
+        assert [one.state for one in place.notifications()] == ["muted", "queued"]
