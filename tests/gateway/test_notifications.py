@@ -42,7 +42,7 @@ async def test_pages_the_newest_first(start_gateway: StartGateway, http: Http) -
     gateway = await start_gateway()
     url = f"{gateway.url}/gateway/notifications"
     pages: list[list[int]] = []
-    before: dict[str, int] = {}
+    before: dict[str, Any] = {}
     while True:
         answer = await http(url, **{"limit": 2, **before})
         pages.append([one["id"] for one in answer.body["notifications"]])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -133,7 +134,8 @@ class Office:
         for task in self._tasks:
             task.cancel()
         outcomes = await asyncio.gather(*self._tasks, return_exceptions=True)
-        assert all(isinstance(outcome, asyncio.CancelledError) for outcome in outcomes), outcomes
+        ended = (asyncio.CancelledError, type(None))
+        assert all(isinstance(outcome, ended) for outcome in outcomes), outcomes
         await self.desk.close()
 
 
@@ -297,6 +299,55 @@ async def test_what_was_under_way_when_the_process_ended(tmp_path: Path, moment:
     assert len({sent["delivery_id"] for sent in channel.sent()}) == 1
 
 
+async def test_where_nobody_can_look_what_was_cut_off_is_left_in_doubt_if_the_rule_says_so(
+    tmp_path: Path,
+) -> None:
+    channel = FileChannel("a", tmp_path)
+    reached = asyncio.Event()
+
+    async def hang(_: Outgoing) -> None:
+        reached.set()
+        await asyncio.Event().wait()
+
+    channel.after = hang
+    async with office(tmp_path) as place:
+        place.deliver(channel)
+        await place.happens(1)
+        await reached.wait()
+    channel.after = None
+    async with office(tmp_path) as place:
+        courier = place.deliver(channel, "leave")
+        [found] = await place.until("in_doubt")
+        assert found.problem == "the process that sent it ended before it could say"
+        assert len(channel.sent()) == 1
+        # Whoever asks for it gets it.
+        file = NotificationsFile(tmp_path)
+        assert resend(file, [found.id], place.now_ms) == [found.id]
+        file.close()
+        courier.wake()
+        await place.until("acknowledged")
+    assert len(channel.sent()) == 2
+
+
+async def test_what_is_under_way_is_finished_by_who_stops(tmp_path: Path) -> None:
+    channel = FileChannel("a", tmp_path)
+    reached, go_on = asyncio.Event(), asyncio.Event()
+
+    async def wait(_: Outgoing) -> None:
+        reached.set()
+        await go_on.wait()
+
+    channel.after = wait
+    async with office(tmp_path) as place:
+        courier = place.deliver(channel)
+        await place.happens(1)
+        await place.happens(2)
+        await reached.wait()
+        courier.stop()
+        go_on.set()
+        await place.until("acknowledged", "queued")
+
+
 async def test_a_channel_that_hangs_holds_up_no_other(tmp_path: Path) -> None:
     dead, alive = FileChannel("a", tmp_path), FileChannel("b", tmp_path)
 
@@ -408,6 +459,35 @@ def test_a_file_of_a_newer_version_or_none_at_all_is_refused(tmp_path: Path) -> 
     (tmp_path / FILE_NAME).write_bytes(b"no database" * 100)
     with pytest.raises(ConfigError, match="cannot be used as a store"):
         NotificationsFile(tmp_path)
+
+
+def test_what_a_process_left_that_ended_within_a_commit_can_be_read(tmp_path: Path) -> None:
+    (tmp_path / "left").mkdir()
+    ledger, teller = Ledger(tmp_path), Teller()
+    drafts = [teller.take(blocked(f"{number}_bug_x"))[0] for number in range(100)]
+    ledger.keep("c", teller.core.state, drafts)
+    with ledger._file.transaction() as db:
+        # What does not fit is written before the commit.
+        db.execute("PRAGMA cache_size = 1")
+        db.execute("UPDATE deliveries SET subject = 'half written', text = subject || text")
+        for name in (FILE_NAME, f"{FILE_NAME}-journal"):
+            shutil.copy(tmp_path / name, tmp_path / "left" / name)
+    ledger.close()
+    assert b"half written" in (tmp_path / "left" / FILE_NAME).read_bytes()
+    found = read_notifications(tmp_path / "left", Wanted(), None)
+    assert len(found) == 100
+    assert not [one for one in found if one.subject == "half written"]
+
+
+async def test_nothing_is_written_while_nothing_happens(tmp_path: Path) -> None:
+    async with office(tmp_path) as place:
+        await place.happens(1)
+        await place.desk.tick(at_rest=True)
+        written = (tmp_path / FILE_NAME).read_bytes()
+        for _ in range(3):
+            place.now_ms += 2_000
+            await place.desk.tick(at_rest=True)
+        assert (tmp_path / FILE_NAME).read_bytes() == written
 
 
 async def test_muting_outlasts_the_process(tmp_path: Path) -> None:

@@ -1,14 +1,17 @@
-"""What `huskies chat` runs: the notifier with its channels, put together."""
+"""What `huskies chat` runs: the notifier with its channels, and whoever talks with people, put together."""
 
 from __future__ import annotations
 
+import asyncio
 import random
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import Protocol
 
 import aiohttp
+import msgspec
 
 from huskies.cli.client import TOKEN_VARIABLE
 from huskies.errors import ConfigError
@@ -24,16 +27,49 @@ from huskies.notify.stream import EventSource
 from huskies.tls import PIN_VARIABLE, Trust, pinned, trusted
 
 
+class Talker(Protocol):
+    """Someone in a chat: messages go to its channels, and commands come from there."""
+
+    @property
+    def channels(self) -> Sequence[Channel]:
+        """Where it can tell people; they change a message that they have."""
+
+    async def start(self) -> None:
+        """Return once it runs; raises `ConfigError`."""
+
+    async def wait(self) -> None:
+        """Until it is stopped; raises what makes going on impossible."""
+
+    async def stop(self) -> None:
+        """End it."""
+
+
+class Talking(msgspec.Struct, frozen=True):
+    """How a talker is made: the names of its channels, known beforehand, and from the desk the talker."""
+
+    channel_names: tuple[str, ...]
+    make: Callable[[Desk], Talker]
+
+
 class Chat:
     """`start`, then `wait`; `stop`. Raises `ConfigError` where a setting cannot be used."""
 
     def __init__(
-        self, data_dir: Path, gateway_url: str, *, environ: Mapping[str, str], tls_ca: Path | None
+        self,
+        data_dir: Path,
+        gateway_url: str,
+        *,
+        environ: Mapping[str, str],
+        tls_ca: Path | None,
+        talking: Talking | None = None,
     ) -> None:
         self._data_dir = data_dir
         self._gateway_url = gateway_url
-        self._settings = load_settings(data_dir, environ)
-        if not self._settings.channels:
+        self._talking = talking
+        talked = () if talking is None else talking.channel_names
+        self._settings = load_settings(data_dir, environ, default_channels=talked)
+        self.channel_names = (*talked, *(channel.name for channel in self._settings.channels))
+        if talking is None and not self.channel_names:
             problem = "names no channel; define one as [channels.NAME], or name another --data-dir"
             raise ConfigError(str(data_dir / NOTIFY_FILE), problem)
         self._token = environ.get(TOKEN_VARIABLE, "").strip() or None
@@ -42,35 +78,46 @@ class Chat:
         self._pin = environ.get(PIN_VARIABLE)
         self._tls_ca = tls_ca
         self._opened = AsyncExitStack()
-        self._notifier: Notifier | None = None
-
-    @property
-    def channel_names(self) -> list[str]:
-        """Where messages go."""
-        return [channel.name for channel in self._settings.channels]
+        self._running: list[Notifier | Talker] = []
 
     async def start(self) -> None:
         """Begin; raises `ConfigError`."""
-        self._trust()
+        self.trust()
         self._opened.enter_context(locked(self._data_dir))
+        talked = () if self._talking is None else self._talking.channel_names
+        rules = Rules(self._settings.rules, zone=self._settings.zone, editing=frozenset(talked))
+        desk = Desk(self._data_dir, rules, now_ms=_now_ms)
         channels = {each.name: _channel(each) for each in self._settings.channels}
-        desk = Desk(self._data_dir, Rules(self._settings.rules, zone=self._settings.zone), now_ms=_now_ms)
-        source = EventSource(self._gateway_url, token=self._token, trust=self._trust, chance=random.random)
         doubtful: dict[str, Doubtful] = {each.name: _doubtful(each) for each in self._settings.channels}
-        self._notifier = Notifier(desk, source, channels, doubtful=doubtful)
-        self._opened.push_async_callback(self._notifier.stop)
-        await self._notifier.start()
+        if self._talking is not None:
+            talker = self._talking.make(desk)
+            self._opened.push_async_callback(talker.stop)
+            await talker.start()
+            self._running.append(talker)
+            channels.update({channel.name: channel for channel in talker.channels})
+        source = EventSource(self._gateway_url, token=self._token, trust=self.trust, chance=random.random)
+        notifier = Notifier(desk, source, channels, doubtful=doubtful)
+        self._opened.push_async_callback(notifier.stop)
+        self._running.append(notifier)
+        await notifier.start()
 
     async def wait(self) -> None:
         """Until it is stopped; raises what makes going on impossible."""
-        assert self._notifier is not None, "start it first"  # noqa: S101 - a caller's mistake
-        await self._notifier.wait()
+        waiting = [asyncio.create_task(part.wait()) for part in self._running]
+        try:
+            done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        finally:
+            for task in waiting:
+                task.cancel()
 
     async def stop(self) -> None:
-        """End it all."""
+        """End it all, the notifier first: what it has to tell goes through the talker."""
         await self._opened.aclose()
 
-    def _trust(self) -> Trust | aiohttp.Fingerprint:
+    def trust(self) -> Trust | aiohttp.Fingerprint:
+        """Whom to trust that the gateway is who it is; raises `ConfigError`."""
         if self._pin is not None:
             return aiohttp.Fingerprint(pinned(Path(self._pin)))
         return trusted(self._gateway_url, self._tls_ca)

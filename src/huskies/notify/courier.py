@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final
 
 from huskies.notify.channel import Channel, DeliveryError, DoubtfulError, Receipt
@@ -21,6 +22,7 @@ GIVE_UP_MS: Final = 86_400_000
 _RETRY_AFTER_MAX: Final = 3_600.0
 # How long the courier looks no further where nothing is due: someone may have asked for a dead letter again.
 _LONGEST_SLEEP: Final = 60.0
+_SHORTEST_SLEEP: Final = 0.01
 _PROBLEM_MAX: Final = 500
 
 
@@ -43,42 +45,51 @@ class Courier:
         # By the event loop's clock: when the channel may be tried again.
         self._pause_until = 0.0
         self._is_down = False
+        self._is_stopping = False
 
     def wake(self) -> None:
         """There may be something new to deliver."""
         self._news.set()
 
+    def stop(self) -> None:
+        """Deliver nothing more than what is under way."""
+        self._is_stopping = True
+        self._news.set()
+
     async def run(self) -> None:
-        """Deliver what is due, and wait for more; raises `StoreError`."""
-        while True:
+        """Deliver what is due, and wait for more, until stopped; raises `StoreError`."""
+        while not self._is_stopping:
             self._news.clear()
             await self._pause()
             found = await self._desk.begin_next(self._channel.name)
-            if found is None:
-                await self._rest()
-            else:
+            if found is not None:
                 await self._deliver(found)
+            elif not self._is_stopping:
+                await self._rest()
 
     async def _pause(self) -> None:
-        wait = self._pause_until - asyncio.get_running_loop().time()
-        if wait > 0:
-            await asyncio.sleep(wait)
+        """Leave a channel in peace that was just seen not to take messages."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout_at(self._pause_until):
+                while not self._is_stopping and asyncio.get_running_loop().time() < self._pause_until:
+                    await self._news.wait()
+                    self._news.clear()
 
     async def _rest(self) -> None:
         wakes_ms = await self._desk.account(lambda ledger: ledger.wakes_ms(self._channel.name))
         longest = _LONGEST_SLEEP
         if wakes_ms is not None:
-            # What waits for the message before it has no time of its own.
-            longest = min(longest, max(0.05, (wakes_ms - self._desk.now_ms()) / 1_000))
-        try:
+            longest = min(longest, max(_SHORTEST_SLEEP, (wakes_ms - self._desk.now_ms()) / 1_000))
+        with suppress(TimeoutError):
             async with asyncio.timeout(longest):
                 await self._news.wait()
-        except TimeoutError:
-            return
 
     # --- one message ---------------------------------------------------------------------------------
 
     async def _deliver(self, found: Pending) -> None:
+        if found.cut_off and not self._channel.can_look and self._choice(found) == "leave":
+            await self._nobody_knows(found, "the process that sent it ended before it could say")
+            return
         try:
             receipt = await self._attempt(found)
         except DeliveryError as error:
@@ -119,14 +130,17 @@ class Courier:
 
     async def _nobody_knows(self, found: Pending, problem: str) -> None:
         now_ms = self._desk.now_ms()
-        what = found.doubtful or self._doubtful
-        if self._channel.can_look or (what == "resend" and now_ms - found.outgoing.queued_ms <= GIVE_UP_MS):
+        is_young = now_ms - found.outgoing.queued_ms <= GIVE_UP_MS
+        if self._channel.can_look or (self._choice(found) == "resend" and is_young):
             await self._try_again(found, problem, None, looks=True)
             return
         await self._desk.account(lambda ledger: ledger.in_doubt(found.id, problem, now_ms))
         _log.warning(
             "a message may have been delivered, or not: %s", problem, extra={"channel": self._channel.name}
         )
+
+    def _choice(self, found: Pending) -> Doubtful:
+        return found.doubtful or self._doubtful
 
     async def _try_again(
         self, found: Pending, problem: str, retry_after: float | None, *, looks: bool

@@ -44,6 +44,7 @@ class Desk:
         self.cursor, state = self.ledger.load()
         self._core = Core(rules, state)
         self._kept_ms = now_ms()
+        self._kept_cursor = self.cursor
         self._woken: frozenset[str] = frozenset()
         self._thread = ThreadPoolExecutor(1, "notifications")
 
@@ -184,8 +185,11 @@ class Desk:
         return result
 
     def _keep(self) -> None:
+        self._kept_ms = self.now_ms()
         drafts = list(self._core.drafts)
+        if not drafts and self.cursor == self._kept_cursor and not self._core.state.has_changed():
+            return
         self.ledger.keep(self.cursor, self._core.state, drafts)
         self._core.drafts.clear()
-        self._kept_ms = self.now_ms()
+        self._kept_cursor = self.cursor
         self._woken |= {draft.channel for draft in drafts}

@@ -20,15 +20,31 @@ _KEEP_MS: Final = 30 * 86_400_000
 _KEEP_FAILED_MS: Final = 180 * 86_400_000
 # So many attempts of one message come before what was decided on later; then others have their turn.
 _TRIES_IN_A_ROW: Final = 3
+# Of `looks`; 1 says that an earlier attempt is in doubt.
+_CUT_OFF: Final = 2
+# What it changes, or belongs under, is settled.
+_MAY_GO: Final = (
+    "(e.state IS NULL OR e.state NOT IN ('queued', 'sending')) "
+    "AND (t.state IS NULL OR t.state NOT IN ('queued', 'sending'))"
+)
+_WITH_EARLIER: Final = (
+    "deliveries d LEFT JOIN deliveries e ON e.delivery_id = d.edits "
+    "LEFT JOIN deliveries t ON t.delivery_id = d.thread"
+)
 
 
 class Pending(msgspec.Struct, frozen=True, kw_only=True):
-    """A message that is to be sent now. `looks`: an earlier attempt may have left it in the channel."""
+    """A message that is to be sent now.
+
+    `looks`: an earlier attempt may have left it in the channel. `cut_off`: that attempt ended with its
+    process, and nothing was decided about it yet.
+    """
 
     id: int
     outgoing: Outgoing
     attempts: int
     looks: bool
+    cut_off: bool
     doubtful: Doubtful | None
 
 
@@ -76,26 +92,27 @@ class Ledger:
     def recover(self) -> int:
         """Whatever was under way when the last process ended is in doubt; returns how much that is."""
         with self._file.transaction() as db:
-            found = db.execute("UPDATE deliveries SET state = 'queued', looks = 1 WHERE state = 'sending'")
+            found = db.execute(
+                "UPDATE deliveries SET state = 'queued', looks = ? WHERE state = 'sending'", (_CUT_OFF,)
+            )
             return found.rowcount
 
     def next(self, channel: str, now_ms: int) -> Pending | None:
         """The message to send next, if one is due. One that changes another waits for that to be settled."""
-        rows = self._file.read(
-            "SELECT d.*, e.remote_id AS edited, e.state AS edited_state, t.remote_id AS threaded "
-            "FROM deliveries d LEFT JOIN deliveries e ON e.delivery_id = d.edits "
-            "LEFT JOIN deliveries t ON t.delivery_id = d.thread "
-            "WHERE d.channel = ? AND d.state = 'queued' AND d.next_ms <= ? "
-            "AND (e.state IS NULL OR e.state NOT IN ('queued', 'sending')) "
-            "AND (t.state IS NULL OR t.state NOT IN ('queued', 'sending')) "
-            "ORDER BY d.attempts / ?, d.id LIMIT 1",
-            (channel, now_ms, _TRIES_IN_A_ROW),
+        query = (
+            f"SELECT d.*, e.remote_id AS edited, t.remote_id AS threaded FROM {_WITH_EARLIER} "  # noqa: S608 - ours
+            f"WHERE d.channel = ? AND d.state = 'queued' AND d.next_ms <= ? AND {_MAY_GO} "
+            "ORDER BY d.attempts / ?, d.id LIMIT 1"
         )
+        rows = self._file.read(query, (channel, now_ms, _TRIES_IN_A_ROW))
         return _pending(rows[0]) if rows else None
 
     def wakes_ms(self, channel: str) -> int | None:
         """When the next message of the channel is due; None: there is none."""
-        query = "SELECT min(next_ms) FROM deliveries WHERE channel = ? AND state = 'queued'"
+        query = (
+            f"SELECT min(d.next_ms) FROM {_WITH_EARLIER} "  # noqa: S608 - ours
+            f"WHERE d.channel = ? AND d.state = 'queued' AND {_MAY_GO}"
+        )
         found = self._file.read(query, (channel,))[0][0]
         return None if found is None else int(found)
 
@@ -111,7 +128,7 @@ class Ledger:
 
     def again(self, delivery: int, problem: str, next_ms: int, *, looks: bool) -> None:
         """It is to be tried again then; `looks`: the channel may have it."""
-        values = "state = 'queued', problem = ?, next_ms = ?, looks = max(looks, ?)"
+        values = "state = 'queued', problem = ?, next_ms = ?, looks = ?"
         self._set(delivery, values, problem, next_ms, looks)
 
     def failed(self, delivery: int, problem: str, now_ms: int) -> None:
@@ -132,11 +149,6 @@ class Ledger:
     def version(self) -> int:
         """Differs from before once another process has changed the file."""
         return self._file.version()
-
-    def queued_for(self) -> dict[str, int]:
-        """How many messages wait for each channel."""
-        rows = self._file.read("SELECT channel, count(*) FROM deliveries WHERE state = 'queued' GROUP BY 1")
-        return {row[0]: row[1] for row in rows}
 
     def fail_unknown(self, channels: Iterable[str], now_ms: int) -> int:
         """Messages to channels that are defined no more fail; returns how many."""
@@ -214,6 +226,7 @@ def _pending(row: sqlite3.Row) -> Pending:
         id=row["id"],
         attempts=row["attempts"],
         looks=bool(row["looks"]),
+        cut_off=row["looks"] == _CUT_OFF,
         doubtful=row["doubtful"],
         outgoing=Outgoing(
             delivery_id=row["delivery_id"],

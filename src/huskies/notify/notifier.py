@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Coroutine, Mapping
-from typing import Any, Final
+from collections.abc import Callable, Mapping
+from typing import Final
 
 from huskies.errors import GatewayUnreachableError
 from huskies.notify.channel import Channel
@@ -24,6 +24,10 @@ TICK_INTERVAL: Final = 1.0
 _COMPARE_INTERVAL: Final = 60.0
 _BEFORE_ESCALATION_MS: Final = 5_000
 _PRUNE_INTERVAL: Final = 3_600.0
+# The answer of a large fleet is megabytes.
+_ASK_PAUSE: Final = 3.0
+# Of the time that the whole process has for stopping.
+_LAST_DELIVERY: Final = 1.5
 
 
 class Notifier:
@@ -53,6 +57,7 @@ class Notifier:
         self._chance = chance
         self._now_ms = desk.now_ms
         self._tasks: list[asyncio.Task[None]] = []
+        self._delivering: list[asyncio.Task[None]] = []
         self._is_connected = False
         # Events were missed: what the board shows beyond what is known is to be told.
         self._missed = False
@@ -67,13 +72,14 @@ class Notifier:
         if lost:
             _log.error("%d messages wait for channels that are not defined any more", lost)
         for work in (self._follow(), self._tick(), self._watch_board()):
-            self._spawn(work)
+            self._tasks.append(asyncio.create_task(work))
         for courier in self._couriers.values():
-            self._spawn(courier.run())
+            self._delivering.append(asyncio.create_task(courier.run()))
 
     async def wait(self) -> None:
         """Until it is stopped; raises what makes going on impossible."""
-        done, _ = await asyncio.wait(self._tasks, return_when=asyncio.FIRST_EXCEPTION)
+        running = [*self._tasks, *self._delivering]
+        done, _ = await asyncio.wait(running, return_when=asyncio.FIRST_EXCEPTION)
         for task in done:
             if not task.cancelled():
                 task.result()
@@ -82,13 +88,17 @@ class Notifier:
         """End what is under way, keep what is decided, and let go of everything."""
         for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for courier in self._couriers.values():
+            courier.stop()
+        if self._delivering:
+            # What ends in the middle would be in doubt.
+            await asyncio.wait(self._delivering, timeout=_LAST_DELIVERY)
+        for task in self._delivering:
+            task.cancel()
+        await asyncio.gather(*self._tasks, *self._delivering, return_exceptions=True)
         for channel in self._channels.values():
             await channel.close()
         await self.desk.close()
-
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        self._tasks.append(asyncio.create_task(work))
 
     def _decided(self, channels: frozenset[str]) -> None:
         for name in channels & self._couriers.keys():
@@ -104,14 +114,16 @@ class Notifier:
 
     async def _begin(self) -> None:
         """The first start: the log's end is where to begin, and the board says what there is to be told."""
-        backoff = Backoff()
+        backoff, told = Backoff(), False
         while True:
             try:
                 # In this order: what comes between the two is on the board, or in the stream.
                 heads = await self._source.heads()
                 board = await self._source.board()
             except GatewayUnreachableError as error:
-                _log.warning("waiting for the gateway: %s", error)
+                if not told:
+                    told = True
+                    _log.warning("waiting for the gateway: %s", error)
                 await asyncio.sleep(backoff.next_delay(self._chance()))
             else:
                 await self.desk.begin(board, heads)
@@ -166,8 +178,7 @@ class Notifier:
                     continue
             self._ask_board.clear()
             await self._compare()
-            # Escalations that are due soon ask each second.
-            await asyncio.sleep(TICK_INTERVAL)
+            await asyncio.sleep(_ASK_PAUSE)
 
     async def _compare(self) -> None:
         asked_ms, missed = self._now_ms(), self._missed

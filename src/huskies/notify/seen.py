@@ -48,6 +48,10 @@ class Seen:
         place = bisect_left(found, seq)
         return place < len(found) and (place % 2 == 1 or found[place] == seq)
 
+    def has_changed(self) -> bool:
+        """Whether there is anything to `take_changed`."""
+        return bool(self._changed)
+
     def take_changed(self) -> Iterator[tuple[Origin, list[int]]]:
         """Each sequence that changed since the last call, with its ranges now."""
         changed, self._changed = self._changed, set()

@@ -162,12 +162,14 @@ def _rule(
         if name not in known:
             defined = ", ".join(known) or "none; define one as [channels.NAME]"
             refuse(path, f"{key}.channels", f"expected channels that are defined ({defined}); got {name!r}")
+    # What holds stories up may flap; the rest is told as it comes.
+    usual_ms = DEFAULT_EVERY_MS if set(entry.events) & set(_HELD_UP) else 0
     return Rule(
         events=frozenset(entry.events),
         projects=entry.projects,
         channels=channels,
         quiet=quiet if entry.quiet is None else _quiet(path, f"{key}.quiet", entry.quiet, zone),
-        every_ms=DEFAULT_EVERY_MS if entry.every is None else _duration(path, f"{key}.every", entry.every),
+        every_ms=usual_ms if entry.every is None else _duration(path, f"{key}.every", entry.every),
         digest_ms=None if entry.digest is None else _duration(path, f"{key}.digest", entry.digest),
         escalate=tuple(steps),
         urgent=entry.urgent,

@@ -189,6 +189,10 @@ class Table(Generic[_Row]):
     def __len__(self) -> int:
         return len(self._rows)
 
+    def has_changed(self) -> bool:
+        """Whether any row has."""
+        return bool(self._changed)
+
     def take_changed(self) -> Iterator[tuple[str, bytes | None]]:
         """Each row that changed since the last call, as it is to be kept; None: not any more."""
         changed, self._changed = self._changed, set()
@@ -197,6 +201,7 @@ class Table(Generic[_Row]):
             yield key, None if row is None else msgspec.json.encode(row)
 
 
+_TABLES: Final = ("problems", "collections", "recents", "mutes")
 Kept: TypeAlias = Mapping[str, Mapping[str, bytes]]
 
 
@@ -215,8 +220,12 @@ class State:
         mute = self.mutes.get(project)
         return mute.until_ms if mute is not None and mute.until_ms > now_ms else None
 
+    def has_changed(self) -> bool:
+        """Whether there is anything to `take_changed`, here or of what was seen."""
+        return self.seen.has_changed() or any(getattr(self, name).has_changed() for name in _TABLES)
+
     def take_changed(self) -> Iterator[tuple[str, str, bytes | None]]:
         """Table, key and value of each row that changed since the last call; None: drop it."""
-        for name in ("problems", "collections", "recents", "mutes"):
+        for name in _TABLES:
             for key, value in getattr(self, name).take_changed():
                 yield name, key, value

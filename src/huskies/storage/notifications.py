@@ -187,14 +187,30 @@ def read_notifications(
         values.append(msgspec.json.encode(sorted(may_read)).decode())
     query = f"SELECT * FROM deliveries WHERE {' AND '.join(conditions)} ORDER BY id DESC LIMIT ?"  # noqa: S608 - the columns are ours
     try:
-        with closing(open_reader(path)) as reader:
-            reader.row_factory = sqlite3.Row
-            reader.execute(f"PRAGMA busy_timeout = {int(_BUSY_SECONDS * 1_000)}")
-            if not reader.execute("PRAGMA user_version").fetchone()[0]:
-                return []
-            return [_notification(row) for row in reader.execute(query, (*values, wanted.limit))]
+        return _read(path, query, (*values, wanted.limit))
+    except sqlite3.Error:
+        # A process that ended within a commit leaves what only a writer can take back.
+        _take_back(directory)
+    try:
+        return _read(path, query, (*values, wanted.limit))
     except sqlite3.Error as error:
         raise StoreError(f"{path}: cannot be read: {error}") from None
+
+
+def _read(path: Path, query: str, values: tuple[object, ...]) -> list[Notification]:
+    with closing(open_reader(path)) as reader:
+        reader.row_factory = sqlite3.Row
+        reader.execute(f"PRAGMA busy_timeout = {int(_BUSY_SECONDS * 1_000)}")
+        if not reader.execute("PRAGMA user_version").fetchone()[0]:
+            return []
+        return [_notification(row) for row in reader.execute(query, values)]
+
+
+def _take_back(directory: Path) -> None:
+    try:
+        NotificationsFile(directory).close()
+    except ConfigError as error:
+        raise StoreError(str(error)) from None
 
 
 def resend(file: NotificationsFile, ids: Collection[int] | None, now_ms: int) -> list[int]:
@@ -209,7 +225,7 @@ def resend(file: NotificationsFile, ids: Collection[int] | None, now_ms: int) ->
         chosen = found if ids is None else [one for one in found if one in ids]
         db.executemany(
             "UPDATE deliveries SET state = 'queued', attempts = 0, next_ms = ?, settled_ms = NULL, "
-            "problem = '' WHERE id = ?",
+            "problem = '', looks = min(looks, 1) WHERE id = ?",
             ((now_ms, one) for one in chosen),
         )
     return chosen
