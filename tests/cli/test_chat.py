@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from filelock import FileLock, Timeout
+from tests.support.certificates import Authority
 from tests.support.gateway_process import Gateway, blocked
 from tests.support.webhooks import Hook, Receiver
 
@@ -259,6 +260,22 @@ def test_a_gateway_runs_it_and_ends_it_and_needs_no_token(
     assert outcome.status == 0
     assert "Traceback" not in outcome.stderr
     until_free(data)
+
+
+def test_it_knows_a_gateway_with_tls_by_its_certificate_whoever_signed_that(
+    start: Start, receiver: Receiver, project: Path, tmp_path: Path
+) -> None:
+    data = tmp_path / "data"
+    receiver.write_settings(data)
+    authority = Authority(tmp_path)
+    chain, key = authority.certificate()
+    gateway = start("gateway", "--port", "0", "--data-dir", data, "--tls-cert", chain, "--tls-key", key)
+    url = gateway.line("gateway").split()[1]
+    gateway.line("chat")
+    start("sled", project, "--port", "0", "--gateway-url", url, "--tls-ca", authority.path).line("relays to")
+    assert start("emit", "-C", project, "blocked", "1_story_a", "x").end(None).status == 0
+    assert receiver.wait(1)[0].subject == "web-shop: 1 story_a is blocked"
+    assert gateway.end().status == 0
 
 
 def test_it_ends_with_a_gateway_that_is_killed(start: Start, receiver: Receiver, tmp_path: Path) -> None:

@@ -65,7 +65,10 @@ def test_every_example_of_a_help_text_is_understood(example: str) -> None:
         command: click.Command = main.cli
         context = main.cli.make_context("huskies", words[1:])
         while isinstance(command, click.Group):
-            name, child, rest = command.resolve_command(context, [*context._protected_args, *context.args])
+            left = [*context._protected_args, *context.args]
+            if command.invoke_without_command and not left:
+                break
+            name, child, rest = command.resolve_command(context, left)
             assert child is not None
             command, context = child, child.make_context(name, rest, parent=context)
 

@@ -25,14 +25,11 @@ if TYPE_CHECKING:
 @reader_url_option
 @data_dir_option
 @tls_ca_option
-# Its parent's end is its own, however that comes.
-@click.option("--until-stdin-ends", is_flag=True, hidden=True)
 @log_options
-def command(  # noqa: PLR0917 - click passes them by name
+def command(
     gateway_url: str,
     data_dir: Path,
     tls_ca: Path | None,
-    until_stdin_ends: bool,
     log_level: str,
     log_json: bool,
 ) -> None:
@@ -44,13 +41,13 @@ def command(  # noqa: PLR0917 - click passes them by name
     from huskies import logs
     from huskies.cli import runtime
     from huskies.cli.chatting import Chat
-    from huskies.cli.children import end_with_stdin
+    from huskies.cli.children import CHILD_VARIABLE, end_with_stdin
 
     logs.set_up(level=log_level, as_json=log_json)
     chat = Chat(data_dir, gateway_url, environ=os.environ, tls_ca=tls_ca)
 
     async def launch(services: Services) -> None:
-        if until_stdin_ends:
+        if os.environ.get(CHILD_VARIABLE):
             end_with_stdin()
         await services.start(chat)
         click.echo(f"chat       tells {', '.join(chat.channel_names)} of {gateway_url}")

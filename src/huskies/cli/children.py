@@ -21,6 +21,9 @@ from huskies.tls import PIN_VARIABLE
 
 _log = logging.getLogger("huskies.children")
 
+# Set for a process that ends with its stdin: its parent's end is its own, however that comes.
+CHILD_VARIABLE: Final = "HUSKIES_CHILD"
+
 # Less than the whole process has for stopping.
 _STOP_LIMIT: Final = 2.5
 # A child that ran for so long did not fail at once.
@@ -113,7 +116,7 @@ class Child:
             "huskies",
             *self._arguments,
             stdin=asyncio.subprocess.PIPE,
-            env={**os.environ, **self._environment},
+            env={**os.environ, **self._environment, CHILD_VARIABLE: "1"},
             # Ctrl-C is for us; the child ends when its stdin does.
             start_new_session=True,
         )
@@ -143,7 +146,7 @@ def chat_of(
         return None
     for every, one in _EVERY.items():
         gateway_url = gateway_url.replace(f"//{every}:", f"//{one}:")
-    arguments = ["chat", "--until-stdin-ends", "--gateway-url", gateway_url, "--data-dir", str(data_dir)]
+    arguments = ["chat", "--gateway-url", gateway_url, "--data-dir", str(data_dir)]
     arguments += ["--log-level", log_level, *(["--log-json"] if log_json else [])]
     environment = {TOKEN_VARIABLE: token, **({PIN_VARIABLE: str(pin)} if pin is not None else {})}
     return Child("chat", arguments, environment, files)
