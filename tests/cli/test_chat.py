@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import sqlite3
-import subprocess
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -306,22 +305,14 @@ def test_a_gateway_goes_on_while_the_settings_are_wrong_and_tries_again_once_the
     started(receiver, gateway)
 
 
-def chat_of(data: Path) -> int:
-    """The id of the process that a gateway runs for telling people."""
-    lines = subprocess.run(
-        ["ps", "-axww", "-o", "pid=,args="], check=True, capture_output=True, text=True
-    ).stdout
-    [found] = [line for line in lines.splitlines() if f"--data-dir {data}" in line and " chat " in line]
-    return int(found.split()[0])
-
-
-@pytest.mark.skipif(os.name != "posix", reason="asks `ps`, which this platform has none of")
 def test_one_that_is_killed_is_started_again(start: Start, receiver: Receiver, tmp_path: Path) -> None:
     data = tmp_path / "data"
     receiver.write_settings(data)
     gateway = Gateway(start, data)
+    started_line = gateway.process.line("chat is started", "stderr")
+    number = int(started_line.rpartition("pid=")[2].rstrip(")"))
     gateway.process.line("chat")
-    os.kill(chat_of(data), signal.SIGKILL)
+    os.kill(number, signal.SIGKILL)
     gateway.process.line("it is started again", "stderr")
     gateway.process.line("chat")
     started(receiver, gateway)

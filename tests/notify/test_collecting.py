@@ -22,7 +22,7 @@ from tests.support.told import (
 )
 
 from huskies.events.model import EVENT_TYPES
-from huskies.notify.core import STALE_MS
+from huskies.notify.core import BEHIND_MS, STALE_MS
 from huskies.notify.quiet import parse_quiet
 from huskies.notify.rules import Escalation, Rule
 from huskies.notify.state import ABOUT_MAX, Draft
@@ -126,6 +126,13 @@ def test_what_the_notifier_itself_comes_late_for_is_history_too() -> None:
         teller.core.take(received, teller.now_ms)
     assert teller.drafts() == []
     assert subjects(teller.after(MINUTE)) == ["chat: shop: 10 events came late; 10 stories are held up"]
+
+
+def test_what_an_older_sled_sends_of_the_time_before_is_history_too() -> None:
+    teller = Teller()
+    for number in range(1, 4):
+        assert teller.take(blocked(f"{number}_bug_x", at_ms=NOON - BEHIND_MS - 1)) == []
+    assert subjects(teller.after(MINUTE)) == ["chat: shop: 3 events came late; 3 stories are held up"]
 
 
 def test_a_replayed_end_changes_messages_where_that_disturbs_nobody_and_is_named_elsewhere() -> None:

@@ -66,6 +66,11 @@ class Child:
     async def start(self) -> None:
         """Begin to run it."""
         self._task = asyncio.create_task(self._run())
+        self._task.add_done_callback(self._gave_up)
+
+    def _gave_up(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled():
+            _log.critical("%s is not started again", self._name, exc_info=task.exception())
 
     async def wait(self) -> None:
         """Until it is stopped: whatever becomes of the child, we go on."""
@@ -120,6 +125,7 @@ class Child:
             # Ctrl-C is for us; the child ends when its stdin does.
             start_new_session=True,
         )
+        _log.info("%s is started", self._name, extra={"pid": self._process.pid})
         return await self._process.wait()
 
     def _stamps(self) -> list[tuple[int, int] | None]:

@@ -20,11 +20,14 @@ from huskies.notify.holding import HELD_UP_KINDS, Holding
 from huskies.notify.ids import delivery_id
 from huskies.notify.model import Board, Gap, Received
 from huskies.notify.rules import Rule, Rules
-from huskies.notify.state import ABOUT_MAX, Collection, Draft, Mute, Problem, Recent, State, Told
+from huskies.notify.state import ABOUT_MAX, Collection, Draft, Mute, Problem, Recent, State, Told, Why
 from huskies.notify.texts import Said
 
 # A live event that the notifier reads so late is history: it was not running, or the gateway was not.
 STALE_MS: Final = 600_000
+# So is one that a gateway received so late: an older sled does not say that it was cut off. Clocks of sleds
+# are not apart by that much.
+BEHIND_MS: Final = 3_600_000
 # No rule has a longer time between repeats.
 _RECENT_MS: Final = 86_400_000
 
@@ -47,7 +50,7 @@ class Core:
         """Decide on one event."""
         if not self.state.seen.add(received.origin, received.seq):
             return
-        late = received.replayed or now_ms - received.received_ms > STALE_MS
+        late = _is_late(received, now_ms)
         if not late:
             collecting.replay_is_over(self.state, self._rules, received, now_ms)
         event = received.event
@@ -67,35 +70,51 @@ class Core:
                 collecting.add(self.state, found, received, wanted=False)
 
     def _tell(self, channel: str, rule: Rule, received: Received, now_ms: int, *, late: bool) -> None:
-        state, project = self.state, received.project
-        said = texts.of_event(project, received.event, self._rules.zone, now_ms)
-        line, quiet_ms = texts.line_of(said), rule.quiet_until(now_ms)
-        muted_ms = state.muted_until(project, now_ms)
+        quiet_ms = rule.quiet_until(now_ms)
+        muted_ms = self.state.muted_until(received.project, now_ms)
         if muted_ms is not None:
-            draft = _draft(channel, rule, received, said, now_ms)
-            self.drafts.append(msgspec.structs.replace(draft, state="muted"))
-            if self._holding.of(received) is None:
-                return
-            found = collecting.opened(
-                state, channel, "mute", project, now_ms, due_ms=muted_ms, project=project
-            )
-            after_ms = rule.quiet_until(muted_ms) or 0
-            found = collecting.add(state, found, received, not_before_ms=after_ms, doubtful=rule.doubtful)
+            self._tell_nobody(channel, rule, received, now_ms, until_ms=muted_ms)
         elif late:
-            found = collecting.replaying(state, channel, project, now_ms)
-            found = collecting.add(
-                state, found, received, not_before_ms=quiet_ms or 0, doubtful=rule.doubtful
-            )
+            found = collecting.replaying(self.state, channel, received.project, now_ms)
+            self._collect(found, rule, received, not_before_ms=quiet_ms or 0)
         elif quiet_ms is not None:
-            found = collecting.opened(state, channel, "quiet", str(quiet_ms), now_ms, due_ms=quiet_ms)
-            found = collecting.add(state, found, received, line=line, doubtful=rule.doubtful)
+            self._tell_later(channel, rule, received, now_ms, why="quiet", due_ms=quiet_ms)
         elif rule.digest_ms is not None:
-            due_ms = now_ms + rule.digest_ms
-            found = collecting.opened(state, channel, "digest", str(rule.digest_ms), now_ms, due_ms=due_ms)
-            found = collecting.add(state, found, received, line=line, doubtful=rule.doubtful)
+            self._tell_later(channel, rule, received, now_ms, why="digest", due_ms=now_ms + rule.digest_ms)
         else:
+            said = self._said(received, now_ms)
             self._tell_at_once(channel, rule, received, said, now_ms)
-            return
+
+    def _said(self, received: Received, now_ms: int) -> Said:
+        return texts.of_event(received.project, received.event, self._rules.zone, now_ms)
+
+    def _tell_nobody(
+        self, channel: str, rule: Rule, received: Received, now_ms: int, *, until_ms: int
+    ) -> None:
+        """Write it down; what is held up still when the project is muted no more is told then."""
+        draft = _draft(channel, rule, received, self._said(received, now_ms), now_ms)
+        self.drafts.append(msgspec.structs.replace(draft, state="muted"))
+        if self._holding.of(received) is not None:
+            project = received.project
+            found = collecting.opened(
+                self.state, channel, "mute", project, now_ms, due_ms=until_ms, project=project
+            )
+            self._collect(found, rule, received, not_before_ms=rule.quiet_until(until_ms) or 0)
+
+    def _tell_later(
+        self, channel: str, rule: Rule, received: Received, now_ms: int, *, why: Why, due_ms: int
+    ) -> None:
+        # Rules of one channel may have quiet hours that end at different times, and digests of their own.
+        scope = str(due_ms if why == "quiet" else rule.digest_ms)
+        found = collecting.opened(self.state, channel, why, scope, now_ms, due_ms=due_ms)
+        self._collect(found, rule, received, line=texts.line_of(self._said(received, now_ms)))
+
+    def _collect(
+        self, found: Collection, rule: Rule, received: Received, *, line: str = "", not_before_ms: int = 0
+    ) -> None:
+        found = collecting.add(
+            self.state, found, received, line=line, not_before_ms=not_before_ms, doubtful=rule.doubtful
+        )
         self._let_wait(found, received)
 
     def _let_wait(self, found: Collection, received: Received) -> None:
@@ -223,6 +242,13 @@ class Core:
     def unmute(self, project: str) -> None:
         """Tell of the project again, and what of its time of silence holds stories up."""
         self.state.mutes.drop(project)
+
+
+def _is_late(received: Received, now_ms: int) -> bool:
+    """Whether what happened is history by now."""
+    received_ms = received.received_ms
+    is_stale = now_ms - received_ms > STALE_MS or received_ms - received.event.timestamp_ms > BEHIND_MS
+    return received.replayed or is_stale
 
 
 def _draft(channel: str, rule: Rule, received: Received, said: Said, now_ms: int) -> Draft:

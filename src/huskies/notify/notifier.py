@@ -12,6 +12,7 @@ from huskies.errors import GatewayUnreachableError
 from huskies.notify.channel import Channel
 from huskies.notify.courier import Courier
 from huskies.notify.desk import Desk
+from huskies.notify.model import Gap
 from huskies.notify.rules import Doubtful
 from huskies.notify.stream import EventSource, Item
 from huskies.protocol.backoff import Backoff
@@ -59,6 +60,8 @@ class Notifier:
         self._tasks: list[asyncio.Task[None]] = []
         self._delivering: list[asyncio.Task[None]] = []
         self._is_connected = False
+        # Something is to go to channels that are not defined any more: who was told there before.
+        self._has_lost = True
         # Events were missed: what the board shows beyond what is known is to be told.
         self._missed = False
         self._ask_board = asyncio.Event()
@@ -68,9 +71,7 @@ class Notifier:
         in_doubt = await self.desk.account(lambda ledger: ledger.recover())
         if in_doubt:
             _log.warning("%d messages were under way when the last process ended", in_doubt)
-        lost = await self.desk.account(lambda ledger: ledger.fail_unknown(self._channels, self._now_ms()))
-        if lost:
-            _log.error("%d messages wait for channels that are not defined any more", lost)
+        await self._fail_lost()
         for work in (self._follow(), self._tick(), self._watch_board()):
             self._tasks.append(asyncio.create_task(work))
         for courier in self._couriers.values():
@@ -103,6 +104,13 @@ class Notifier:
     def _decided(self, channels: frozenset[str]) -> None:
         for name in channels & self._couriers.keys():
             self._couriers[name].wake()
+        self._has_lost = self._has_lost or bool(channels - self._couriers.keys())
+
+    async def _fail_lost(self) -> None:
+        self._has_lost = False
+        lost = await self.desk.account(lambda ledger: ledger.fail_unknown(self._channels, self._now_ms()))
+        if lost:
+            _log.error("%d messages wait for channels that are not defined any more", lost)
 
     # --- the stream ----------------------------------------------------------------------------------
 
@@ -132,7 +140,7 @@ class Notifier:
     async def take(self, items: list[Item], cursor: str | None) -> None:
         """Take a batch of the stream."""
         await self.desk.take(items, cursor)
-        if any(not hasattr(item, "event") for item in items):
+        if any(isinstance(item, Gap) for item in items):
             self._missed = True
             self._ask_board.set()
 
@@ -162,6 +170,8 @@ class Notifier:
             if loop.time() - pruned >= _PRUNE_INTERVAL:
                 pruned = loop.time()
                 await self.desk.account(lambda ledger: ledger.prune(self._now_ms()))
+            if self._has_lost:
+                await self._fail_lost()
             before, version = version, await self.desk.account(lambda ledger: ledger.version())
             if version != before:
                 # Someone asked for messages to be sent again.
