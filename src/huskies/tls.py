@@ -6,17 +6,20 @@ import hashlib
 import logging
 import ssl
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from huskies.errors import ConfigError
+
+if TYPE_CHECKING:
+    from aiohttp import Fingerprint
 
 _log = logging.getLogger("huskies.tls")
 
 # Names the file of the certificate by which a process knows the gateway that started it, whatever its names.
 PIN_VARIABLE: Final = "HUSKIES_TLS_PIN"
 
-# What aiohttp takes: whom to trust, or True: nobody else than usual.
-Trust: TypeAlias = ssl.SSLContext | bool
+# What aiohttp takes: whom to trust, the one certificate that there may be, or True: nobody else than usual.
+Trust: TypeAlias = "ssl.SSLContext | Fingerprint | bool"
 
 
 _BEGIN: Final = "-----BEGIN CERTIFICATE-----"

@@ -116,7 +116,7 @@ class Chat:
         """End it all, the notifier first: what it has to tell goes through the talker."""
         await self._opened.aclose()
 
-    def trust(self) -> Trust | aiohttp.Fingerprint:
+    def trust(self) -> Trust:
         """Whom to trust that the gateway is who it is; raises `ConfigError`."""
         if self._pin is not None:
             return aiohttp.Fingerprint(pinned(Path(self._pin)))

@@ -98,7 +98,7 @@ def load_settings(
 ) -> NotifySettings:
     """What the file says; a missing one says nothing. Raises `ConfigError`.
 
-    `default_channels` exist beside those of the file, and are told where no rule names others.
+    `default_channels` exist beside those of the file; the first is told where no rule names others.
     """
     path = data_dir / NOTIFY_FILE
     file = read(path, NotifyFile)
@@ -107,7 +107,7 @@ def load_settings(
         if name in default_channels:
             refuse(path, dotted("channels", name), f"expected another name: {name} is the bot's own channel")
     known = (*default_channels, *file.channels)
-    usual = default_channels or tuple(file.channels)
+    usual = default_channels[:1] or tuple(file.channels)
     zone = _zone(path, file)
     quiet = _quiet(path, "quiet", file.quiet, zone)
     rules = tuple(

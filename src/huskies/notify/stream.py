@@ -75,7 +75,7 @@ class EventSource:
         base_url: str,
         *,
         token: str | None,
-        trust: Callable[[], Trust | aiohttp.Fingerprint],
+        trust: Callable[[], Trust],
         chance: Callable[[], float],
     ) -> None:
         self._base_url = base_url
