@@ -35,6 +35,8 @@ def command(
 ) -> None:
     """Tell people what happens, by the rules in notify.toml in the data directory, until Ctrl-C.
 
+    With a bot.toml there it answers in Matrix rooms, too.
+
     `huskies gateway` and `huskies up` run this by themselves where their data directory has a notify.toml or
     a bot.toml. What became of each message is shown by `huskies notifications`.
     """
@@ -50,6 +52,7 @@ def command(
         if os.environ.get(CHILD_VARIABLE):
             end_with_stdin()
         await services.start(chat)
-        click.echo(f"chat       tells {', '.join(chat.channel_names)} of {gateway_url}")
+        told = ", ".join(chat.channel_names) or "whoever asks"
+        click.echo(f"chat       tells {told} of {gateway_url}")
 
     runtime.run(launch)

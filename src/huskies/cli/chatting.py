@@ -1,18 +1,18 @@
-"""What `huskies chat` runs: the notifier with its channels, and whoever talks with people, put together."""
+"""What `huskies chat` runs: the notifier with its channels, and the Matrix bot, put together."""
 
 from __future__ import annotations
 
 import asyncio
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 import aiohttp
-import msgspec
 
+from huskies.chat.settings import BOT_FILE, BotSettings, load_bot
 from huskies.cli.client import TOKEN_VARIABLE
 from huskies.errors import ConfigError
 from huskies.logs import register_secret
@@ -26,29 +26,8 @@ from huskies.notify.settings import NOTIFY_FILE, ChannelSettings, load_settings
 from huskies.notify.stream import EventSource
 from huskies.tls import PIN_VARIABLE, Trust, pinned, trusted
 
-
-class Talker(Protocol):
-    """Someone in a chat: messages go to its channels, and commands come from there."""
-
-    @property
-    def channels(self) -> Sequence[Channel]:
-        """Where it can tell people; they change a message that they have."""
-
-    async def start(self) -> None:
-        """Return once it runs; raises `ConfigError`."""
-
-    async def wait(self) -> None:
-        """Until it is stopped; raises what makes going on impossible."""
-
-    async def stop(self) -> None:
-        """End it."""
-
-
-class Talking(msgspec.Struct, frozen=True):
-    """How a talker is made: the names of its channels, known beforehand, and from the desk the talker."""
-
-    channel_names: tuple[str, ...]
-    make: Callable[[Desk], Talker]
+if TYPE_CHECKING:
+    from huskies.chat.bot import Bot
 
 
 class Chat:
@@ -61,16 +40,15 @@ class Chat:
         *,
         environ: Mapping[str, str],
         tls_ca: Path | None,
-        talking: Talking | None = None,
     ) -> None:
         self._data_dir = data_dir
         self._gateway_url = gateway_url
-        self._talking = talking
-        talked = () if talking is None else talking.channel_names
-        self._settings = load_settings(data_dir, environ, default_channels=talked)
-        self.channel_names = (*talked, *(channel.name for channel in self._settings.channels))
-        if talking is None and not self.channel_names:
-            problem = "names no channel; define one as [channels.NAME], or name another --data-dir"
+        self._bot_settings = load_bot(data_dir, environ) if (data_dir / BOT_FILE).exists() else None
+        self._rooms = () if self._bot_settings is None else self._bot_settings.channel_names
+        self._settings = load_settings(data_dir, environ, default_channels=self._rooms)
+        self.channel_names = (*self._rooms, *(channel.name for channel in self._settings.channels))
+        if self._bot_settings is None and not self.channel_names:
+            problem = f"names no channel, and there is no {BOT_FILE}; define one as [channels.NAME]"
             raise ConfigError(str(data_dir / NOTIFY_FILE), problem)
         self._token = environ.get(TOKEN_VARIABLE, "").strip() or None
         if self._token is not None:
@@ -78,23 +56,23 @@ class Chat:
         self._pin = environ.get(PIN_VARIABLE)
         self._tls_ca = tls_ca
         self._opened = AsyncExitStack()
-        self._running: list[Notifier | Talker] = []
+        self._running: list[Notifier | Bot] = []
 
     async def start(self) -> None:
         """Begin; raises `ConfigError`."""
         self.trust()
         self._opened.enter_context(locked(self._data_dir))
-        talked = () if self._talking is None else self._talking.channel_names
-        rules = Rules(self._settings.rules, zone=self._settings.zone, editing=frozenset(talked))
+        # What people are told in a room is changed there when it is over, and disturbs nobody again.
+        rules = Rules(self._settings.rules, zone=self._settings.zone, editing=frozenset(self._rooms))
         desk = Desk(self._data_dir, rules, now_ms=_now_ms)
         channels = {each.name: _channel(each) for each in self._settings.channels}
         doubtful: dict[str, Doubtful] = {each.name: _doubtful(each) for each in self._settings.channels}
-        if self._talking is not None:
-            talker = self._talking.make(desk)
-            self._opened.push_async_callback(talker.stop)
-            await talker.start()
-            self._running.append(talker)
-            channels.update({channel.name: channel for channel in talker.channels})
+        if self._bot_settings is not None:
+            bot = self._make_bot(self._bot_settings, desk)
+            self._opened.push_async_callback(bot.stop)
+            await bot.start()
+            self._running.append(bot)
+            channels.update({channel.name: channel for channel in bot.channels})
         source = EventSource(self._gateway_url, token=self._token, trust=self.trust, chance=random.random)
         notifier = Notifier(desk, source, channels, doubtful=doubtful)
         self._opened.push_async_callback(notifier.stop)
@@ -113,8 +91,15 @@ class Chat:
                 task.cancel()
 
     async def stop(self) -> None:
-        """End it all, the notifier first: what it has to tell goes through the talker."""
+        """End it all, the notifier first: what it has to tell goes through the bot."""
         await self._opened.aclose()
+
+    def _make_bot(self, settings: BotSettings, desk: Desk) -> Bot:
+        from huskies.chat.bot import Bot
+        from huskies.chat.gateway import GatewayClient
+
+        gateway = GatewayClient(self._gateway_url, token=self._token, trust=self.trust())
+        return Bot(settings, gateway=gateway, mutes=desk, data_dir=self._data_dir)
 
     def trust(self) -> Trust:
         """Whom to trust that the gateway is who it is; raises `ConfigError`."""
