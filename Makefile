@@ -10,6 +10,9 @@ AUDIT_STAMP := $(AUDIT_VENV)/.installed
 # Apart: a Matrix homeserver for the tests, under another licence than ours.
 HOMESERVER_VENV := .venv-homeserver
 HOMESERVER_STAMP := $(HOMESERVER_VENV)/.installed
+# Proxies, a browser, and what engines of containers take: each program, and the package that has it where that is
+# called otherwise.
+NEEDS := nginx caddy chromium dockerd:docker.io docker:docker.io podman debootstrap git ssh:openssh-client ip:iproute2
 LOCKS := requirements.lock requirements-bench.lock requirements-homeserver.lock requirements-audit.lock
 # Those that README shows.
 PICTURES := overview-laptop-light overview-laptop-dark story-laptop-light story-laptop-dark \
@@ -41,9 +44,9 @@ $(HOMESERVER_STAMP): requirements-homeserver.lock
 	$(HOMESERVER_VENV)/bin/pip install --quiet --require-hashes -r requirements-homeserver.lock
 	touch $@
 
-needs:  ## Install the proxies and the browser that some tests start, where they are missing (Debian's apt, as root).
-	@missing=; for program in nginx caddy chromium; do \
-		PATH="$$PATH:/usr/sbin:/usr/local/sbin" command -v $$program >/dev/null || missing="$$missing $$program"; done; \
+needs:  ## Install the programs that some tests start, where they are missing (Debian's apt, as root).
+	@missing=; for need in $(NEEDS); do \
+		PATH="$$PATH:/usr/sbin:/usr/local/sbin" command -v $${need%%:*} >/dev/null || missing="$$missing $${need#*:}"; done; \
 	if [ -z "$$missing" ]; then exit 0; fi; \
 	if ! command -v apt-get >/dev/null || [ "$$(id -u)" != 0 ]; then \
 		echo "missing:$$missing; install them, or run make needs as root where there is apt-get" >&2; exit 1; fi; \

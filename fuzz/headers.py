@@ -29,7 +29,9 @@ def proxied(data: bytes) -> Outcome:
     lines = (data.decode("utf-8", "surrogateescape").split("\n") + [""] * 5)[:5]
     remote, host, *said = lines
     headers = CIMultiDict(zip(_PROXIES_SAY, said, strict=True))
-    seen = proxies.seen(remote=remote, secure=False, host=host, headers=headers, trusted=_TRUSTED)
+    seen = proxies.seen(
+        remote=remote, local=False, secure=False, host=host, headers=headers, trusted=_TRUSTED
+    )
     assert seen.proxied == proxies.is_among(remote, _TRUSTED)
     if not seen.proxied:
         assert seen == (remote, False, host, False, False)

@@ -15,6 +15,7 @@ PURE = [
     SOURCE / "sse.py",
     *sorted((SOURCE / "events").glob("*.py")),
     *sorted((SOURCE / "protocol").glob("*.py")),
+    *(SOURCE / "containers" / f"{name}.py" for name in ("errors", "plan", "wanted")),
     SOURCE / "gateway" / "admission.py",
     SOURCE / "gateway" / "store" / "blocks.py",
     SOURCE / "gateway" / "store" / "cursors.py",

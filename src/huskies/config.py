@@ -12,6 +12,7 @@ import os
 import re
 import stat
 from collections.abc import Mapping, Sequence
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Final, TypeVar
 
@@ -54,10 +55,29 @@ _Shape = TypeVar("_Shape")
 
 
 class ProjectEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One `[projects.NAME]`: `url` is where the project's own server answers; `open` admits older sleds."""
+    """One `[projects.NAME]`: `url` is where the project's own server answers; `open` admits older sleds.
+
+    `container` and `directory` stand where the gateway made the project: what is its own on this machine.
+    """
 
     url: str | None = None
     open: bool = False
+    container: str | None = None
+    directory: str | None = None
+
+
+class ContainersEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`[containers]`: how new projects are made.
+
+    `directory`: where theirs are; not said: `projects` in the data directory. `base_image`: what images are
+    built of. `gateway_url`: by which containers reach the gateway. `publish`: the address that their ports
+    are published on.
+    """
+
+    directory: str | None = None
+    base_image: str | None = None
+    gateway_url: str | None = None
+    publish: str = DEFAULT_HOST
 
 
 class PeersEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -97,6 +117,7 @@ class ProjectsFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     sled_tokens: dict[str, str] = {}
     peers: PeersEntry = PeersEntry()
     access: AccessEntry = AccessEntry()
+    containers: ContainersEntry = ContainersEntry()
 
     def __repr__(self) -> str:
         # The tokens are secrets, and a repr ends up in logs.
@@ -287,6 +308,7 @@ def load_projects(data_dir: Path) -> ProjectsFile:
                 path, key, f"expected a secret of its own, got that of {owner}; give one of them a new one"
             )
     _check_peers(path, file.peers)
+    _check_containers(path, file.containers)
     if file.sled_tokens or file.peers.token:
         warn_if_others_can_read(path)
     return file
@@ -306,6 +328,29 @@ def _check_peers(path: Path, peers: PeersEntry) -> None:
             refuse(path, "peers.gateways", "expected gateway_ids: 64 hex digits each, in lower case")
     if peers.token is not None:
         _checked_token(peers.token, place(path, "peers.token"))
+
+
+def _check_containers(path: Path, containers: ContainersEntry) -> None:
+    if containers.directory is not None and not _is_mountable(containers.directory):
+        refuse(
+            path,
+            "containers.directory",
+            "expected an absolute path without commas, quotes or control characters",
+        )
+    if containers.gateway_url is not None:
+        gateway_base_url(containers.gateway_url, place(path, "containers.gateway_url"))
+    image = containers.base_image
+    if image is not None and (not image.isprintable() or " " in image or not image[:1].isalnum()):
+        refuse(path, "containers.base_image", "expected an image's name, such as debian:stable-slim")
+    try:
+        ip_address(containers.publish)
+    except ValueError:
+        refuse(path, "containers.publish", f"expected an address of this machine, such as {DEFAULT_HOST}")
+
+
+def _is_mountable(directory: str) -> bool:
+    """Whether an engine can be told of it in the words of a command line."""
+    return Path(directory).is_absolute() and directory.isprintable() and not any(c in directory for c in ',"')
 
 
 def _duration(text: str, where: str) -> int:

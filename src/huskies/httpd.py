@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import ipaddress
 import logging
 import os
 import socket
@@ -20,6 +19,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from huskies import limits
 from huskies.errors import ConfigError, InvalidEventError, StoreError
 from huskies.idle import Idle
+from huskies.urls import is_loopback
 
 _log = logging.getLogger("huskies.http")
 _server_log = logging.getLogger("huskies.http.server")
@@ -69,18 +69,14 @@ def is_foreign(request: web.Request, host: str | None = None, *, secure: bool | 
         return True
     if host is not None:
         return False
-    local = None if request.transport is None else request.transport.get_extra_info("sockname")
-    return local is not None and is_loopback(str(local[0])) and not is_loopback(parts.hostname)
+    local = local_address(request)
+    return local is not None and is_loopback(local) and not is_loopback(parts.hostname)
 
 
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach an address."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+def local_address(request: web.Request) -> str | None:
+    """The address of ours that a request came to; None where its connection is gone."""
+    found = None if request.transport is None else request.transport.get_extra_info("sockname")
+    return None if found is None else str(found[0])
 
 
 def bearer(request: web.Request) -> str | None:
@@ -166,8 +162,7 @@ async def serve(
     Idle().add_to(app, runner)
     await runner.setup()
     try:
-        reuse = True if os.name == "posix" else None
-        await web.TCPSite(runner, host, port, backlog=_BACKLOG, reuse_address=reuse, ssl_context=tls).start()
+        await also_listen(runner, host, port, tls)
     except (OSError, OverflowError) as error:
         await runner.cleanup()
         where = f"--host {host}" if isinstance(error, socket.gaierror) else f"--port {port}"
@@ -175,6 +170,12 @@ async def serve(
     bound = runner.addresses[0][1]
     scheme = "http" if tls is None else "https"
     return runner, f"{scheme}://{f'[{host}]' if ':' in host else host}:{bound}"
+
+
+async def also_listen(runner: web.AppRunner, host: str, port: int, tls: ssl.SSLContext | None) -> None:
+    """Serve the same on another address, too; raises `OSError`."""
+    reuse = True if os.name == "posix" else None
+    await web.TCPSite(runner, host, port, backlog=_BACKLOG, reuse_address=reuse, ssl_context=tls).start()
 
 
 def _bind_problem(host: str, port: int, error: OSError | OverflowError) -> str:

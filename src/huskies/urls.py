@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Sequence
 from typing import Final
 from urllib.parse import SplitResult, urlsplit
@@ -56,6 +57,16 @@ def is_base_url(text: str, schemes: tuple[str, ...]) -> bool:
     except ValueError:
         return False
     return usable and parts.scheme in schemes and bool(parts.hostname) and not _has_extras(text, parts)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach an address."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _has_extras(text: str, parts: SplitResult) -> bool:

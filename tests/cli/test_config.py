@@ -272,12 +272,18 @@ def test_a_missing_file_is_empty(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("[project.a]", "project: unknown key; expected one of projects, sled_tokens, peers, access"),
+        (
+            "[project.a]",
+            "project: unknown key; expected one of projects, sled_tokens, peers, access, containers",
+        ),
         ("[peers]\nurl = 'x'", "peers.url: unknown key; expected one of urls, token, gateways"),
         ("projects = 3", "projects: expected a table, got a whole number"),
         ("projects = { a = 3 }", "projects.a: expected a table, got a whole number"),
         ("[projects.a]\n[projects.b]\nopen = 'y'", "projects.b.open: expected true or false, got a text"),
-        ("[projects.a.b]", "projects.a.b: unknown key; expected one of url, open"),
+        (
+            "[projects.a.b]",
+            "projects.a.b: unknown key; expected one of url, open, container, directory",
+        ),
         ("[projects.'a.b']\nurl = 3", 'projects."a.b".url: expected a text, got a whole number'),
         ("[projects.'a b']", f'projects."a b": {NAME_RULE}'),
         ("[projects.a]\nurl = 'javascript:x'", f"projects.a.url: {PROJECT_URL_RULE}"),
@@ -292,6 +298,24 @@ def test_a_bad_projects_file_is_refused(tmp_path: Path, text: str, message: str)
     with pytest.raises(ConfigError) as refused:
         config.load_projects(tmp_path)
     assert str(refused.value) == f"{tmp_path}/projects.toml: {message}"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('directory = "projects"', "directory: expected an absolute path"),
+        ('directory = "/a,readonly"', "directory: expected an absolute path"),
+        ('base_image = "--privileged"', "base_image: expected an image's name"),
+        ('publish = "everywhere"', "publish: expected an address of this machine"),
+        ('gateway_url = "here"', "gateway_url: expected a URL"),
+        ("privileged = true", "privileged: unknown key; expected one of directory"),
+    ],
+)
+def test_bad_settings_of_containers_are_refused(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "projects.toml").write_text(f"[containers]\n{text}\n")
+    with pytest.raises(ConfigError) as refused:
+        config.load_projects(tmp_path)
+    assert str(refused.value).startswith(f"{tmp_path}/projects.toml: containers.{message}")
 
 
 def test_a_projects_file_of_another_encoding_is_refused(tmp_path: Path) -> None:

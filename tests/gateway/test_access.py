@@ -58,6 +58,47 @@ async def filled(gateway: Gateway) -> None:
         await push(gateway.url, project, blocked(f"of {project}"))
 
 
+# --- projects in containers ----------------------------------------------------------------------------
+
+CONTAINERS = (
+    ("POST", "/gateway/projects"),
+    ("DELETE", "/gateway/projects/web-shop"),
+    ("POST", "/gateway/projects/web-shop/stop"),
+    ("POST", "/gateway/projects/web-shop/start"),
+    ("GET", "/gateway/projects/web-shop/logs"),
+    ("GET", "/gateway/containers"),
+)
+
+
+@pytest.mark.parametrize(
+    ("scope", "expected"),
+    [("admin", 0), ("read", 403), ("read:web-shop", 403), ("push:web-shop", 403), ("peer", 403), ("", 401)],
+)
+async def test_who_makes_and_removes_projects(  # noqa: PLR0917 - fixtures
+    gateway: Gateway, http: Http, access: Operator, monkeypatch: pytest.MonkeyPatch, scope: str, expected: int
+) -> None:
+    # Nothing is made here, whoever may.
+    monkeypatch.setenv("DOCKER_HOST", "unix:///nowhere/d.sock")
+    access.make("ann", "read")
+    headers = bearer(access.make("bob", scope)) if scope else {}
+    for method, path in CONTAINERS:
+        found = await http(gateway.url + path, method=method, headers=headers)
+        # Beyond the gate there is no engine, and no body that says what to make.
+        wanted = expected or (422 if path == "/gateway/projects" else 503)
+        assert found.status == wanted, (method, path)
+        assert isinstance(found.body["error"], str)
+
+
+async def test_no_page_of_another_origin_makes_a_project(gateway: Gateway, http: Http) -> None:
+    for method, path in CONTAINERS:
+        if method != "GET":
+            headers = {"Origin": "https://evil.example"}
+            assert (await http(gateway.url + path, method=method, headers=headers)).status == 403
+            # A name that was pointed at this machine.
+            headers = {"Host": "evil.example"}
+            assert (await http(gateway.url + path, method=method, headers=headers)).status == 401
+
+
 # --- reading -----------------------------------------------------------------------------------------
 
 

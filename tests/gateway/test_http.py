@@ -453,7 +453,8 @@ async def test_the_openapi_document_names_every_endpoint(gateway: Gateway, http:
     assert set(document["paths"]) == {
         "/", "/gateway/events", "/gateway/events/push", "/gateway/projects", "/gateway/tokens", "/healthz",
         "/gateway/digests", "/gateway/peers", "/gateway/sleds", "/gateway/stats", "/login", "/logout",
-        "/metrics", "/openapi.json", "/readyz",
+        "/metrics", "/openapi.json", "/readyz", "/gateway/containers", "/gateway/projects/{name}",
+        "/gateway/projects/{name}/logs", "/gateway/projects/{name}/start", "/gateway/projects/{name}/stop",
     }  # fmt: skip
     names = [operation["operationId"] for item in document["paths"].values() for operation in item.values()]
     assert len(names) == len(set(names))

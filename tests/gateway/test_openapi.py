@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -79,25 +80,30 @@ class Served:
 
 
 @pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
-    """The gateway's URL, and a token that reads; whoever shows none, or a wrong one, is refused."""
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, dict[str, str]]]:
+    """The gateway's URL, and tokens by who has them; whoever shows none, or a wrong one, is refused."""
     directory = tmp_path_factory.mktemp("gw")
     (directory / "projects.toml").write_text(PROJECTS)
     (directory / "projects.toml").chmod(0o600)
     file = AccessFile(directory)
-    _, token = tokens.create(file, name="ann", scopes=("read",), created_by="ann", now_ms=0)
+    secrets = {
+        who: tokens.create(file, name=who, scopes=(scope,), created_by="ann", now_ms=0)[1]
+        for who, scope in (("a reader", "read"), ("an admin", "admin"))
+    }
     file.close()
     with (
         # Hundreds of wrong tokens come from one address here, and are all to be judged.
         mock.patch.object(limits, "FAILED_LOGIN_DELAY", 0.0),
         mock.patch.object(limits, "FAILED_LOGINS_MAX", 1 << 30),
+        # Whatever is asked for, no container comes of it.
+        mock.patch.dict(os.environ, DOCKER_HOST="unix:///nowhere/d.sock"),
     ):
         gateway = Served(directory)
         thread = threading.Thread(target=lambda: asyncio.run(gateway.run()))
         thread.start()
         try:
             gateway.wait()
-            yield gateway.url, token
+            yield gateway.url, secrets
         finally:
             gateway.end()
             thread.join(PATIENCE)
@@ -105,12 +111,16 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]
 
 @SCHEMA.parametrize()
 @settings(max_examples=EXAMPLES, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck))
-@pytest.mark.parametrize("asks", ["with a token", "without"])
+@pytest.mark.parametrize("asks", ["a reader", "an admin", "nobody"])
 def test_every_answer_is_one_that_the_document_names(
-    case: schemathesis.Case[Any], served: tuple[str, str], asks: str
+    case: schemathesis.Case[Any], served: tuple[str, dict[str, str]], asks: str
 ) -> None:
-    url, token = served
-    headers = {"Authorization": f"Bearer {token}"} if asks == "with a token" else {}
+    url, secrets = served
+    headers = {"Authorization": f"Bearer {secrets[asks]}"} if asks in secrets else {}
     answer = case.call(base_url=url, headers=headers, timeout=PATIENCE, allow_redirects=False)
+    # There is none here, which is no fault of the gateway's.
+    is_without_engine = answer.status_code == 503 and "no container engine answers" in answer.text
+    excluded = [not_a_server_error] if is_without_engine else []
     # Who may not come in is not told which methods there are.
-    case.validate_response(answer, checks=CHECKS if asks == "without" else [*CHECKS, *CHECKS_INSIDE])
+    checks = CHECKS if asks == "nobody" else [*CHECKS, *CHECKS_INSIDE]
+    case.validate_response(answer, checks=[each for each in checks if each not in excluded])

@@ -20,7 +20,7 @@ from tests.support.sse_client import open_stream
 from huskies.config import GatewaySettings
 from huskies.errors import ConfigError, StoreError
 from huskies.gateway.server import Gateway
-from huskies.httpd import is_loopback
+from huskies.urls import is_loopback
 
 
 async def reasons(http: Http, gateway: Gateway, **query: Any) -> list[str]:

@@ -42,12 +42,25 @@ def get(
     query: Mapping[str, str] | None = None,
     headers: Mapping[str, str] | None = None,
     timeout: float,
-    method: str = "GET",
 ) -> http.client.HTTPResponse:
     """Ask, and return the answer with its body still to be read; `timeout` (s) is of each step, not of all.
 
     Raises `GatewayUnreachableError` and `GatewayRefusedError`.
     """
+    return ask("GET", base_url, path, query=query, headers=headers, timeout=timeout)
+
+
+def ask(
+    method: str,
+    base_url: str,
+    path: str,
+    *,
+    query: Mapping[str, str] | None = None,
+    headers: Mapping[str, str] | None = None,
+    body: bytes | None = None,
+    timeout: float,
+) -> http.client.HTTPResponse:
+    """As `get`, with a method, and perhaps a body of JSON."""
     parts = urlsplit(base_url)
     target = f"{parts.path.rstrip('/')}{path}{'?' if query else ''}{urlencode(query or {})}"
     try:
@@ -55,7 +68,9 @@ def get(
         token = os.environ.get(TOKEN_VARIABLE, "").strip()
         shown = {"Authorization": f"Bearer {token}"} if token else {}
         # With `close`, the answer alone owns the socket, and ends it when it is read or dropped.
-        connection.request(method, target, headers={"Connection": "close", **shown, **(headers or {})})
+        kind = {} if body is None else {"Content-Type": "application/json"}
+        sent = {"Connection": "close", **kind, **shown, **(headers or {})}
+        connection.request(method, target, body=body, headers=sent)
         response = connection.getresponse()
         if response.status == http.client.OK:
             return response

@@ -15,8 +15,8 @@ EXIT_INTERRUPTED: Final = 130
 
 # In the order in which a newcomer needs them; each is the `command` of the module of its name.
 _COMMANDS: Final = (
-    "up", "demo", "init", "status", "top", "show", "tail", "emit", "gateway", "sled", "token", "sleds",
-    "audit", "chat", "notifications", "verify", "backup", "restore", "completion",
+    "up", "demo", "init", "project", "status", "top", "show", "tail", "emit", "gateway", "sled", "token",
+    "sleds", "audit", "chat", "notifications", "verify", "backup", "restore", "completion",
 )  # fmt: skip
 
 _EPILOG: Final = f"""\
@@ -36,6 +36,7 @@ One gateway for many machines:
   huskies gateway --host 0.0.0.0    on the one
   huskies token make web-shop       there: a secret for that project's sled
   huskies sled --gateway-url http://gateway.example:3000
+  huskies project new web-shop      a project with its sled, in a container on the gateway's machine
 
 \b
 Exit status:

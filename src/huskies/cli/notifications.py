@@ -91,7 +91,7 @@ def resend(notification: str | None, everything: bool, gateway_url: str) -> None
         raise ConfigError("ID", f"expected the number of a message; got {notification!r}")
     path = f"{_PATH}/{notification or 'all'}/resend"
     try:
-        with client.get(gateway_url, path, method="POST", timeout=_ANSWER_LIMIT) as response:
+        with client.ask("POST", gateway_url, path, timeout=_ANSWER_LIMIT) as response:
             queued = msgspec.json.decode(client.read_all(response, gateway_url))["queued"]
     except (msgspec.DecodeError, LookupError, TypeError):
         raise _unknown(gateway_url) from None

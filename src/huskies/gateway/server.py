@@ -10,12 +10,14 @@ import time
 from collections.abc import Coroutine
 from contextlib import AsyncExitStack
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from aiohttp import web
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from huskies import limits
 from huskies.config import GatewaySettings, ProjectsFile
+from huskies.containers.engine import Engine
 from huskies.errors import StoreError
 from huskies.gateway.access.enrolling import Enrolling
 from huskies.gateway.access.file import AccessFile
@@ -28,11 +30,14 @@ from huskies.gateway.admission import Admission
 from huskies.gateway.api import Api
 from huskies.gateway.board_store import BoardStore
 from huskies.gateway.boards import ProjectView, project_views
+from huskies.gateway.bridge import Bridge
 from huskies.gateway.feed import Feed
 from huskies.gateway.identity import settled_key
 from huskies.gateway.keys import gateway_id
 from huskies.gateway.lock import locked
+from huskies.gateway.making import Making
 from huskies.gateway.metrics import Metrics
+from huskies.gateway.new_projects import NewProjects
 from huskies.gateway.notifications import Notifications
 from huskies.gateway.peers.holders import Holders
 from huskies.gateway.peers.peers import Peers
@@ -47,11 +52,12 @@ from huskies.gateway.store.keeper import Keeper
 from huskies.gateway.store.log import Log
 from huskies.gateway.store.refold import refold
 from huskies.gateway.store.retention import Rules
-from huskies.httpd import errors_as_json, is_loopback, serve
+from huskies.httpd import errors_as_json, serve
 from huskies.protocol.gateway import Elsewhere
 from huskies.protocol.vectors import Origin
 from huskies.storage.commits import CommitThread, StartCommits
 from huskies.tls import Certificate
+from huskies.urls import is_loopback
 
 _log = logging.getLogger("huskies.gateway")
 
@@ -106,6 +112,7 @@ class Gateway:
             raise
         self._spawn(self._tick())
         self._spawn(self._keep_access())
+        self._spawn(self.bridge.keep(lambda: bool(self._making.made())))
         self._spawn(self.keeper.run())
         self._spawn(
             views.follow(
@@ -270,10 +277,30 @@ class Gateway:
         app.add_routes(enrolling.routes())
         app.add_routes(Notifications(self._settings.data_dir, self.gate, now_ms).routes())
         tls = None if self._certificate is None else self._certificate.context
+        self.new_projects = self._make_new_projects()
+        app.add_routes(self.new_projects.routes())
         runner, self.url = await serve(app, self._settings.host, self._settings.port, tls)
         self._opened.push_async_callback(self._cancel_tasks)
         self._opened.push_async_callback(runner.cleanup)
         self._opened.push_async_callback(self._say_goodbye)
+        self.bridge.serve_by(runner, urlsplit(self.url).port or 0, tls)
+        self._opened.push_async_callback(self.new_projects.stop)
+
+    def _make_new_projects(self) -> NewProjects:
+        engine = Engine()
+        self.bridge = Bridge(self._settings.host, engine)
+        self._making = Making(
+            data_dir=self._settings.data_dir,
+            own_url=lambda: self.url,
+            policy=self.policy,
+            guard=self.guard,
+            writer=self._access,
+            lock=self._access_lock,
+            bridge=self.bridge,
+            is_connected=lambda name: self.sessions.state(name).connected,
+            now_ms=now_ms,
+        )
+        return NewProjects(self.gate, self._making, engine)
 
     async def _say_goodbye(self) -> None:
         self.feed.close()

@@ -9,12 +9,25 @@ import contextlib
 from pathlib import Path
 from typing import Final
 
+from huskies.config import PROJECT_FILE
 from huskies.errors import ConfigError
 from huskies.events.model import STAGES
 from huskies.storage.files import ensure_private_directory, sync_directory
 
 _OWNER_ONLY_DIRECTORY: Final = 0o700
 _GITIGNORE: Final = b"/state/\n"
+_PROJECT_TOML: Final = """\
+# Settings of this project's sled. Flags and environment variables (HUSKIES_…) override them.
+
+# name = "web-shop"                            # default: the directory's name
+# gateway_url = "http://gateway.example:3000"  # default: no relay; several: ["http://one", "http://two"]
+# sled_token_file = "../web-shop.token"        # or HUSKIES_SLED_TOKEN; keep the file out of git
+# relay_rate_limits = false
+# keep_acked = "7d"                            # how long acknowledged events are kept
+# keep_until_held_by = 1                       # and until so many gateways hold them
+# host = "127.0.0.1"
+# port = 3001
+"""
 
 
 class Layout:
@@ -24,6 +37,7 @@ class Layout:
         self.project_dir = project_dir.resolve()
         self.huskies = self.project_dir / ".huskies"
         self.work = self.huskies / "work"
+        self.project_file = self.huskies / PROJECT_FILE
         self.gitignore = self.huskies / ".gitignore"
         self.state = self.huskies / "state"
         self.lock = self.state / "lock"
@@ -66,7 +80,7 @@ def ensure_state(layout: Layout) -> None:
 
 
 def lay_out(layout: Layout) -> None:
-    """What `huskies init` makes: the state directory and a directory for each stage; overwrites nothing.
+    """The state directory and a directory for each stage; overwrites nothing.
 
     Raises `ConfigError` where something cannot be made.
     """
@@ -76,6 +90,20 @@ def lay_out(layout: Layout) -> None:
             layout.stage(stage).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(error.filename or str(layout.work), f"cannot be made: {error.strerror}") from None
+
+
+def begin(layout: Layout) -> None:
+    """What `huskies init` makes: `lay_out`, and the project's own file; overwrites nothing.
+
+    Raises `ConfigError` where something cannot be made.
+    """
+    lay_out(layout)
+    try:
+        _write_if_missing(layout.project_file, _PROJECT_TOML.encode())
+    except OSError as error:
+        raise ConfigError(
+            str(layout.project_file), f"cannot be made: {error.strerror}; make .huskies/ writable"
+        ) from None
 
 
 def _write_if_missing(path: Path, content: bytes) -> None:

@@ -20,19 +20,21 @@ NOTHING: CIMultiDict[str] = CIMultiDict()
 
 def look(remote: str, **headers: str) -> Origin:
     names = CIMultiDict({name.replace("_", "-"): value for name, value in headers.items()})
-    return seen(remote=remote, secure=False, host="inner:3000", headers=names, trusted=TRUSTED)
+    return seen(remote=remote, local=True, secure=False, host="inner:3000", headers=names, trusted=TRUSTED)
 
 
 def test_from_anyone_else_nothing_is_believed() -> None:
-    found = seen(remote="192.0.2.1", secure=False, host="h:1", headers=FORWARDED, trusted=TRUSTED)
+    found = seen(remote="192.0.2.1", local=True, secure=False, host="h:1", headers=FORWARDED, trusted=TRUSTED)
     assert found == Origin("192.0.2.1", secure=False, host="h:1", proxied=False, direct=False)
-    assert not seen(remote="", secure=False, host="h", headers=FORWARDED, trusted=TRUSTED).proxied
-    assert not seen(remote="127.0.0.1", secure=False, host="h", headers=FORWARDED, trusted=[]).proxied
+    assert not seen(remote="", local=True, secure=False, host="h", headers=FORWARDED, trusted=TRUSTED).proxied
+    assert not seen(
+        remote="127.0.0.1", local=True, secure=False, host="h", headers=FORWARDED, trusted=[]
+    ).proxied
 
 
 @pytest.mark.parametrize("remote", ["127.0.0.1", "10.1.2.3", "::1", "::ffff:10.1.2.3"])
 def test_from_a_listed_proxy_it_is(remote: str) -> None:
-    found = seen(remote=remote, secure=False, host="h:1", headers=FORWARDED, trusted=TRUSTED)
+    found = seen(remote=remote, local=True, secure=False, host="h:1", headers=FORWARDED, trusted=TRUSTED)
     assert found == Origin("203.0.113.7", secure=True, host="huskies.example", proxied=True, direct=False)
 
 
@@ -81,14 +83,14 @@ def test_a_proxy_that_says_nothing_changes_nothing() -> None:
 def test_what_a_proxy_leaves_behind_is_believed_of_everyone(name: str, *, passed_on: bool) -> None:
     assert is_passed_on([name]) is passed_on
     headers = CIMultiDict({"Host": "localhost", name: ""})
-    found = seen(remote="127.0.0.1", secure=False, host="h", headers=headers, trusted=[])
+    found = seen(remote="127.0.0.1", local=True, secure=False, host="h", headers=headers, trusted=[])
     assert found == Origin("127.0.0.1", secure=False, host="h", proxied=False, direct=not passed_on)
-    trusted = seen(remote="::1", secure=False, host="h", headers=headers, trusted=TRUSTED)
+    trusted = seen(remote="::1", local=True, secure=False, host="h", headers=headers, trusted=TRUSTED)
     assert not trusted.direct
 
 
 def test_who_comes_by_no_proxy_is_direct() -> None:
-    assert seen(remote="127.0.0.1", secure=False, host="h", headers=NOTHING, trusted=[]).direct
+    assert seen(remote="127.0.0.1", local=True, secure=False, host="h", headers=NOTHING, trusted=[]).direct
 
 
 @pytest.mark.parametrize("text", ["localhost", "10.0.0.0/40", "", "300.1.1.1"])

@@ -25,10 +25,11 @@ from huskies.gateway.metrics import Metrics
 from huskies.gateway.pace import Pace
 from huskies.gateway.policy import Reach
 from huskies.gateway.stats_view import STATS_PATH
-from huskies.httpd import Handler, bearer, error_response, is_foreign, is_loopback
+from huskies.httpd import Handler, bearer, error_response, is_foreign, local_address
 from huskies.protocol import wire
 from huskies.protocol.enrolment import ENROL_PATH
 from huskies.protocol.peer_wire import PEERS_PATH
+from huskies.urls import is_loopback
 
 _log = logging.getLogger("huskies.access")
 
@@ -72,6 +73,9 @@ _NEEDS: Final = {
 # What begins a connection of a sled or a gateway, or registers one.
 _HANDSHAKES: Final = frozenset((wire.TOKENS_PATH, wire.PUSH_PATH, PEERS_PATH, ENROL_PATH))
 _PUBLIC: Final = "/static/"
+CONTAINERS_PATH: Final = "/gateway/containers"
+# What is asked of one project's container, by what stands behind its name.
+_METHODS_BELOW: Final = {"": "DELETE", "stop": "POST", "start": "POST", "logs": "GET"}
 _UNAUTHORIZED: Final = 401
 _TOO_MANY: Final = 429
 _SAID_MAX: Final = 200
@@ -87,6 +91,18 @@ class _Asked(msgspec.Struct):
 _ASKED: Final = web.RequestKey("asked", _Asked)
 
 
+def is_of_containers(method: str, path: str) -> bool:
+    """Whether a request makes, changes or looks into containers."""
+    if path == CONTAINERS_PATH:
+        return method == "GET"
+    if path == wire.PROJECTS_PATH:
+        return method == "POST"
+    _, below, rest = path.partition(f"{wire.PROJECTS_PATH}/")
+    if not below:
+        return False
+    return method == _METHODS_BELOW.get(rest.partition("/")[2])
+
+
 def need_of(request: web.Request) -> Need:
     """What a request needs; what nobody thought of needs everything."""
     if request.path.startswith(_PUBLIC):
@@ -94,6 +110,8 @@ def need_of(request: web.Request) -> Need:
     if request.path == PEERS_PATH and "Upgrade" in request.headers:
         return Need.NOTHING
     if request.method == "POST" and request.path.startswith(f"{NOTIFICATIONS_PATH}/"):
+        return Need.ADMIN
+    if is_of_containers(request.method, request.path):
         return Need.ADMIN
     return _NEEDS.get(request.path, Need.READ_ALL)
 
@@ -272,6 +290,8 @@ class Gate:
     def _origin(self, request: web.Request) -> Origin:
         return proxies.seen(
             remote=request.remote or "",
+            # A gateway on loopback may listen where containers reach it, too, which is not this machine.
+            local=is_loopback(local_address(request) or ""),
             secure=request.secure,
             host=request.host,
             headers=request.headers,

@@ -27,7 +27,8 @@ class Origin(NamedTuple):
     """Where a request comes from: the client's address, whether it used TLS, and the host that it named.
 
     `proxied`: a trusted proxy passed it on, and what that says of the user may be believed, too. `direct`:
-    nothing says that anyone passed it on; else its client may be anywhere, whatever its address.
+    it came to an address that only this machine reaches, and nothing says that anyone passed it on; else its
+    client may be anywhere, whatever its address.
     """
 
     address: str
@@ -43,11 +44,17 @@ def networks(texts: Sequence[str]) -> list[Network]:
 
 
 def seen(
-    *, remote: str, secure: bool, host: str, headers: MultiMapping[str], trusted: Sequence[Network]
+    *,
+    remote: str,
+    local: bool,
+    secure: bool,
+    host: str,
+    headers: MultiMapping[str],
+    trusted: Sequence[Network],
 ) -> Origin:
-    """What a request that `remote` sent really comes from."""
+    """What a request that `remote` sent really comes from; `local`: to an address of this machine alone."""
     if not is_among(remote, trusted):
-        return Origin(remote, secure, host, proxied=False, direct=not is_passed_on(headers))
+        return Origin(remote, secure, host, proxied=False, direct=local and not is_passed_on(headers))
     client = remote
     for hop in reversed(_joined(headers, _FOR).split(",")):
         address = _address(hop.strip())

@@ -1,0 +1,302 @@
+"""Brings a project up step by step, says each, and takes back what it made where one fails or is given up."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import threading
+from collections.abc import Awaitable, Callable
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+from typing import Final, Protocol, TypeVar
+
+import msgspec
+
+from huskies.containers import repository
+from huskies.containers.engine import Engine, PortTakenError
+from huskies.containers.errors import EngineError, InvalidProjectError, NameTakenError, ProjectError
+from huskies.containers.images import Images
+from huskies.containers.plan import (
+    USER,
+    Plan,
+    Ports,
+    container_name,
+    create_request,
+    is_this_machine,
+    make_plan,
+    stack_of,
+)
+from huskies.containers.undo import Undo
+from huskies.containers.wanted import Wanted
+from huskies.logs import redact, register_secret
+from huskies.sockets import clean
+
+_log = logging.getLogger("huskies.containers")
+
+# Seconds that a container's sled has to connect: a cold start on a busy machine.
+CONNECT_LIMIT: Final = 90.0
+_LOOK_INTERVAL: Final = 0.1
+# Every so many looks the engine is asked whether the container still runs.
+_ENGINE_TURNS: Final = 10
+# Free ports are found and then asked for: someone else may have taken one meanwhile.
+_PORT_TRIES: Final = 5
+_LOG_LINES: Final = 5
+_Found = TypeVar("_Found")
+
+# What is told of a step: its name, one word, and a sentence for people.
+Say = Callable[[str, str], None]
+
+
+class Result(msgspec.Struct, frozen=True):
+    """A project that runs: where its server answers, and how to log in; `ssh` is null where no key may."""
+
+    name: str
+    url: str
+    ssh: str | None
+    container: str
+    directory: str
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """How a gateway makes projects.
+
+    `directory` holds theirs. `gateway_url` is by which containers reach it; `own_url` where it listens.
+    `publish`: the address that containers' ports are published on.
+    """
+
+    directory: Path
+    base_image: str
+    gateway_url: str | None
+    own_url: str
+    publish: str
+
+
+class Gateway(Protocol):
+    """What a launch needs of the gateway that it is for."""
+
+    def settings(self) -> Settings:
+        """How it makes projects, as of now."""
+
+    def why_taken(self, name: str) -> str | None:
+        """Why no new project can be called so; None: it can."""
+
+    async def make_token(self, name: str, who: str) -> str:
+        """A token for the project's sled; whoever asked is noted."""
+
+    async def revoke_tokens(self, name: str) -> None:
+        """End the tokens that were made for the project."""
+
+    async def register(self, name: str, url: str, container: str, directory: str) -> None:
+        """List the project."""
+
+    async def forget(self, name: str) -> None:
+        """List it no more."""
+
+    async def be_reachable(self) -> None:
+        """Listen where containers reach it, as well as that can be done."""
+
+    def reaching(self) -> str:
+        """How containers reach it, or why they may not, and what to do then; one sentence."""
+
+    def is_connected(self, name: str) -> bool:
+        """Whether a sled of the project is connected."""
+
+
+class Launcher:
+    """Brings projects up, several at once if need be, each name once."""
+
+    def __init__(self, gateway: Gateway, engine: Engine, images: Images) -> None:
+        self._gateway = gateway
+        self._engine = engine
+        self._images = images
+        self._under_way: set[str] = set()
+        self.connect_limit = CONNECT_LIMIT
+
+    def is_under_way(self, name: str) -> bool:
+        """Whether a project of this name is being made."""
+        return name in self._under_way
+
+    async def launch(self, wanted: Wanted, *, who: str, say: Say) -> Result:
+        """Bring a project up, for `who`; raises `ProjectError`, with what of it is still there.
+
+        Where it is cancelled, what was made is removed again, too.
+        """
+        if wanted.name in self._under_way:
+            raise NameTakenError(f"a project {wanted.name} is just being made")
+        if (why := self._gateway.why_taken(wanted.name)) is not None:
+            raise NameTakenError(why)
+        self._under_way.add(wanted.name)
+        undo = Undo()
+        try:
+            return await self._steps(wanted, who, say, undo)
+        except ProjectError as error:
+            error.left += await _to_its_end(undo.run())
+            raise
+        except BaseException:
+            if left := await _to_its_end(undo.run()):
+                _log.warning("project %s was given up; still there: %s", wanted.name, ", ".join(left))
+            raise
+        finally:
+            self._under_way.discard(wanted.name)
+
+    async def _steps(self, wanted: Wanted, who: str, say: Say, undo: Undo) -> Result:
+        gateway, settings = self._gateway, self._gateway.settings()
+        name, container = wanted.name, container_name(wanted.name)
+        url = _url_for(wanted, settings)
+        say("engine", "asking the container engine")
+        await in_thread(self._engine.check)
+        if await in_thread(partial(self._engine.find, container)) is not None:
+            raise NameTakenError(
+                f"there is a container {container} already: `huskies project remove {name}` removes it"
+            )
+        directory = settings.directory / name
+        say("directory", f"cloning into {directory}" if wanted.git else f"preparing {directory}")
+        await repository.prepare(directory, wanted.git, undo)
+        say("image", "looking for the image")
+        image = wanted.image or await self._image(stack_of(wanted), settings.base_image, say)
+        await gateway.be_reachable()
+        undo.add(f"the sled token of {name}", lambda: gateway.revoke_tokens(name))
+        secret = await gateway.make_token(name, who)
+        register_secret(secret)
+        say("container", f"starting container {container}")
+        undo.add(f"container {container}", lambda: in_thread(partial(self._engine.remove, container)))
+        plan = await self._started(
+            wanted, image=image, directory=directory, url=url, secret=secret, publish=settings.publish
+        )
+        # Its network may be there only now.
+        await gateway.be_reachable()
+        say("sled", "waiting for its sled to connect")
+        await self._connected(name, container)
+        shown = f"http://{_in_url(plan.ports.address)}:{plan.ports.sled}"
+        undo.add(f"{name} in projects.toml", lambda: gateway.forget(name))
+        await gateway.register(name, shown, container, str(directory))
+        ssh = f"ssh -p {plan.ports.ssh} {USER}@{plan.ports.address}" if plan.ssh_key else None
+        return Result(name, shown, ssh, container, str(directory))
+
+    async def _image(self, stack: str, base_image: str, say: Say) -> str:
+        loop, given_up = asyncio.get_running_loop(), threading.Event()
+
+        def told(text: str) -> None:
+            loop.call_soon_threadsafe(say, "image", text)
+
+        build = partial(self._images.ensure, stack, base_image, say=told, is_cancelled=given_up.is_set)
+        try:
+            return await in_thread(build, give_up=given_up.set)
+        finally:
+            given_up.set()
+
+    async def _started(
+        self, wanted: Wanted, *, image: str, directory: Path, url: str, secret: str, publish: str
+    ) -> Plan:
+        name = container_name(wanted.name)
+        host_address = await in_thread(self._engine.host_address)
+        for turn in range(1, _PORT_TRIES + 1):
+            plan = make_plan(
+                wanted,
+                image=image,
+                directory=str(directory),
+                gateway_url=url,
+                host_address=host_address,
+                sled_token=secret,
+                ports=free_ports(publish),
+            )
+            await in_thread(partial(self._engine.create, name, create_request(plan)))
+            try:
+                await in_thread(partial(self._engine.start, name))
+            except PortTakenError:
+                await in_thread(partial(self._engine.remove, name))
+                if turn == _PORT_TRIES:
+                    raise
+            else:
+                return plan
+        raise AssertionError("returned or raised before")  # pragma: no cover
+
+    async def _connected(self, name: str, container: str) -> None:
+        try:
+            async with asyncio.timeout(self.connect_limit):
+                turn = 0
+                while not self._gateway.is_connected(name):
+                    await asyncio.sleep(_LOOK_INTERVAL)
+                    turn += 1
+                    if turn % _ENGINE_TURNS == 0:
+                        await self._check_runs(container)
+        except TimeoutError:
+            raise EngineError(
+                f"the sled of {name} did not connect within {self.connect_limit:g} s; "
+                f"{self._gateway.reaching()}; {await self._log_end(container)}"
+            ) from None
+
+    async def _check_runs(self, container: str) -> None:
+        found = await in_thread(partial(self._engine.find, container))
+        if found is None:
+            raise EngineError(f"container {container} was removed while it started")
+        if found.restarts or found.state not in ("created", "running"):
+            raise EngineError(
+                f"container {container} does not stay up ({found.state}); {await self._log_end(container)}"
+            )
+
+    async def _log_end(self, container: str) -> str:
+        text = await in_thread(partial(self._engine.logs, container, _LOG_LINES))
+        lines = [clean(redact(line)) for line in text.splitlines() if line.strip()]
+        return f"its log ends: {' | '.join(lines)}" if lines else "its log is empty"
+
+
+def free_ports(address: str) -> Ports:
+    """Two ports that are free on an address of this machine; raises `EngineError` where it is none."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    try:
+        with ExitStack() as stack:
+            taken = [stack.enter_context(socket.socket(family)) for _ in range(2)]
+            for each in taken:
+                each.bind((address, 0))
+            sled, ssh = (int(each.getsockname()[1]) for each in taken)
+    except OSError as error:
+        raise EngineError(f"no port can be published on {address}: {error.strerror}") from None
+    return Ports(address, sled, ssh)
+
+
+async def in_thread(call: Callable[[], _Found], *, give_up: Callable[[], None] = lambda: None) -> _Found:
+    """What a blocking call returns; cancelled, it says `give_up` and waits for the call all the same.
+
+    What the call makes is known to be there, or not, when this returns.
+    """
+    work = asyncio.ensure_future(asyncio.to_thread(call))
+    try:
+        return await asyncio.shield(work)
+    except asyncio.CancelledError:
+        give_up()
+        await _to_its_end(asyncio.wait([work]))
+        if not work.cancelled():
+            work.exception()
+        raise
+
+
+async def _to_its_end(work: Awaitable[_Found]) -> _Found:
+    """What `work` returns, however often whoever waits for it is cancelled meanwhile."""
+    task = asyncio.ensure_future(work)
+    while not task.done():
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError:
+            continue
+    return task.result()
+
+
+def _url_for(wanted: Wanted, settings: Settings) -> str:
+    """By which URL the container's sled is to reach the gateway; raises `InvalidProjectError`."""
+    asked = wanted.gateway_url
+    # Whoever asks from this machine, or through a tunnel, sees it where a container does not.
+    is_meant = asked is not None and not is_this_machine(asked)
+    url = (asked if is_meant else settings.gateway_url) or settings.own_url
+    if is_this_machine(url) and url.startswith(("https:", "wss:")):
+        raise InvalidProjectError(
+            "gateway_url: this gateway serves TLS, and its certificate is for no name by which a container "
+            "reaches this machine; say --gateway-url with the name that it is for"
+        )
+    return url
+
+
+def _in_url(address: str) -> str:
+    return f"[{address}]" if ":" in address else address
