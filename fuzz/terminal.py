@@ -17,10 +17,10 @@ from huskies.cli import client, status
 from huskies.cli.board import show
 from huskies.cli.follow import Follower
 from huskies.cli.lines import LinePrinter
-from huskies.sse import SseParser
 from huskies.errors import HuskiesError
 from huskies.logs import HumanFormatter, JsonFormatter
 from huskies.sockets import clean
+from huskies.sse import SseParser
 
 # C0 but for the line's end, DEL, C1, and what turns the direction of writing.
 _DRIVES: Final = frozenset(
