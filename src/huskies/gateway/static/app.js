@@ -3,7 +3,7 @@
 import { tell, wireAlerts } from "./alerts.js";
 import * as model from "./board.js";
 import { EVENTS, PROJECTS, getJson } from "./client.js";
-import { $, calm, linkOut, outside, say } from "./dom.js";
+import { $, calm, hide, linkOut, outside, say } from "./dom.js";
 import { wireKeys } from "./keys.js";
 import { LIMITS, applyLimits, limitedNow } from "./limits.js";
 import { filterOf, format, parse, to } from "./routes.js";
@@ -216,7 +216,7 @@ function drawNow() {
   const needed = model.attention(board, limitedNow(limits, now), now);
   const { view, project } = route;
   summary(board, needed.length, newest, staleSince !== null, nameOf(route));
-  $("welcome").hidden = board.size > 0;
+  hide($("welcome"), board.size > 0);
   if (board.size === 0) return;
   const shown = new Set(SECTIONS[view]);
   if (shown.has("attention")) attention(needed.filter((need) => view !== "project" || need.project === project), view !== "overview", before);
@@ -256,7 +256,7 @@ function drawProject(name) {
   const project = board.get(name);
   $("project-title").replaceChildren(outside("", name));
   say($("project-note"), project ? "" : "The gateway knows no project of this name, or you may not see it.");
-  $("project-sled").hidden = !project;
+  hide($("project-sled"), !project);
   if (!project) return;
   drawSled($("project-sled"), project);
   $("project-link").replaceChildren(linkOut(project.url, {}, "its own server") ?? "");

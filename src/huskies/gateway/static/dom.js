@@ -62,9 +62,15 @@ export function say(node, text) {
   if (node.textContent !== text) node.textContent = text;
 }
 
-/** Say it to the style sheet. An attribute that is set again, as it was, has the browser look at every link. */
+// An attribute that is set again, as it was, has the browser look at all that a style could follow from it.
+
+/** Say it to the style sheet. */
 export function mark(node, name, value) {
   if (node.dataset[name] !== String(value)) node.dataset[name] = value;
+}
+
+export function hide(node, isHidden) {
+  if (node.hidden !== isHidden) node.hidden = isHidden;
 }
 
 export const plural = (count, one, many) => `${count.toLocaleString()} ${count === 1 ? one : many}`;

@@ -1,7 +1,7 @@
 // What needs a person, oldest first: since when, why, and on request what happened before.
 
 import { shortId, storyTitle } from "./board.js";
-import { $, h, keyed, link, outside, place, plural, say } from "./dom.js";
+import { $, h, hide, keyed, link, outside, place, plural, say } from "./dom.js";
 import { shortLine } from "./lines.js";
 import { projectRoute, storyRoute, to } from "./routes.js";
 import { ageNode, clock } from "./times.js";
@@ -29,8 +29,8 @@ export function attention(needed, whole, ask) {
   const keyOf = ({ key, reason, since, note, until }) => JSON.stringify([key, reason, since, note, until]);
   place($("needs"), keyed(needs, shown, keyOf, (need) => makeNeed(need, ask)));
   say($("attention-count"), needed.length ? needed.length.toLocaleString() : "");
-  $("all-well").hidden = needed.length > 0;
-  $("all-needs").hidden = shown.length === needed.length;
+  hide($("all-well"), needed.length > 0);
+  hide($("all-needs"), shown.length === needed.length);
   say($("all-needs"), `${plural(needed.length - shown.length, "more thing needs", "more things need")} you, all younger than these`);
 }
 

@@ -4,7 +4,7 @@
 // the cards of a row are there only while it is near to what is seen.
 
 import { FINISHED, STAGES, isHeldUp, shortId, stageName, storyTitle } from "./board.js";
-import { $, calm, h, keyed, link, linkOut, outside, place, plural, say } from "./dom.js";
+import { $, calm, h, hide, keyed, link, linkOut, outside, place, plural, say } from "./dom.js";
 import { projectRoute, storyRoute } from "./routes.js";
 import { ageNode } from "./times.js";
 import { KINDS } from "./view-attention.js";
@@ -210,7 +210,7 @@ function drawCell({ node, count, list, more, key }, project, stage, stories) {
   node.dataset.empty = stories.length === 0;
   for (const { story_id } of stories.slice(some.length)) cards.delete(`${project.name} ${story_id}`);
   place(list, some.map((story) => drawCard(project, story)));
-  more.hidden = stories.length <= limit;
+  hide(more, stories.length <= limit);
   more.ariaExpanded = String(opened.has(key));
   const rest = (stories.length - some.length).toLocaleString();
   say(more, opened.has(key) ? "Show fewer" : some.length ? `${rest} more` : `Show ${rest}`);

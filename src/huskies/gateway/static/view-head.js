@@ -1,7 +1,7 @@
 // The head of the page: how many things need someone, whether anything moves, and whether the page is up to date.
 
 import { inFlight } from "./board.js";
-import { $, h, mark, plural, say } from "./dom.js";
+import { $, h, hide, mark, plural, say } from "./dom.js";
 import { ageNode, clock } from "./times.js";
 
 export function connection({ live, loaded, streaming, since, problem }) {
@@ -13,7 +13,7 @@ export function connection({ live, loaded, streaming, since, problem }) {
     : loaded ? `No connection to the gateway since ${clock(since)}${why}. What you see is how things stood then; the page catches up by itself.`
     : `Nothing could be loaded yet${why}. The page keeps trying; is the gateway running at ${location.origin}?`;
   mark(document.body, "stale", loaded && !live);
-  $("stale").hidden = live || (!loaded && !problem);
+  hide($("stale"), live || (!loaded && !problem));
   say($("stale"), $("stale").hidden ? "" : stale);
 }
 
@@ -33,7 +33,7 @@ export function summary(board, count, newest, stale, where) {
   if ($("icon").getAttribute("href") !== icon) $("icon").setAttribute("href", icon);
   const empty = board.size === 0 && newest === null;
   mark(document.body, "needed", count > 0);
-  $("verdict").hidden = empty;
+  hide($("verdict"), empty);
   say($("headline"), empty ? "" : count === 0 ? "Nothing needs you" : count === 1 ? "1 thing needs you" : `${count.toLocaleString()} things need you`);
   say($("in-flight"), empty ? "" : `${plural(board.size, "project", "projects")}, ${plural(inFlight(board), "story", "stories")} in flight`);
   drawNewest(newest);

@@ -1,7 +1,7 @@
 // The timeline: its filters and its lines, newest first, with an end that loads more as it comes near.
 
 import { position } from "./board.js";
-import { $, h, keyed, place, plural, say } from "./dom.js";
+import { $, h, hide, keyed, place, plural, say } from "./dom.js";
 import { haystack, makeLine } from "./lines.js";
 import { clock } from "./times.js";
 
@@ -29,7 +29,7 @@ export function timeline({ events, next, busy, problem, started }, filter, fixed
     : events.length === 0 ? (isNarrowed(filter) && !fixed ? "No event is like that." : "No events yet.")
     : next ? "" : "That is all there is.";
   say($("timeline-status"), status);
-  $("older").hidden = !problem && (!started || !next);
+  hide($("older"), !problem && (!started || !next));
   $("older").disabled = busy;
   say($("older"), problem ? "Try again" : text || isNarrowed(filter) ? "Search further back" : "Older events");
   return now.length < found.length;
@@ -52,15 +52,15 @@ function drawFilters(filter, fixed, projects) {
   const drawing = JSON.stringify([filter, fixed]);
   if (drawing === drawnFilter) return;
   drawnFilter = drawing;
-  $("filter-project").hidden = Boolean(fixed);
-  $("filters").hidden = fixed === "story";
+  hide($("filter-project"), Boolean(fixed));
+  hide($("filters"), fixed === "story");
   $("filter-type").value = filter.type;
   $("filter-when").value = filter.last || (filter.since || filter.until ? "between" : "");
-  $("between").hidden = $("filter-when").value !== "between";
+  hide($("between"), $("filter-when").value !== "between");
   $("filter-since").value = localText(filter.since);
   $("filter-until").value = localText(filter.until);
   if ($("filter-text").value !== filter.text) $("filter-text").value = filter.text;
-  $("story-filter").hidden = !filter.story || Boolean(fixed);
+  hide($("story-filter"), !filter.story || Boolean(fixed));
   say($("story-filter-name"), filter.story);
 }
 
