@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import sqlite3
+import threading
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -284,6 +285,33 @@ def test_it_ends_with_a_gateway_that_is_killed(start: Start, receiver: Receiver,
     gateway.process.send(signal.SIGKILL)
     until_free(tmp_path / "data")
     gateway.process.end(None)
+
+
+def test_one_that_was_killed_is_waited_for_by_its_successor(
+    start: Start, receiver: Receiver, tmp_path: Path
+) -> None:
+    data = tmp_path / "data"
+    receiver.write_settings(data)
+    gateway = Gateway(start, data)
+    gateway.process.line("chat")
+    started(receiver, gateway)
+    answers = threading.Event()
+
+    def answer(_: Hook) -> tuple[int, dict[str, str]]:
+        answers.wait(PATIENCE)
+        return 204, {}
+
+    # What it has under way keeps it for a moment.
+    receiver.answer = answer
+    gateway.push(event(2))
+    receiver.wait(2)
+    gateway.process.end(signal.SIGKILL)
+    gateway.start_again()
+    gateway.process.line("chat")
+    answers.set()
+    receiver.answer = lambda _: (204, {})
+    gateway.push(event(3))
+    wait_for_ids(receiver, 3)
 
 
 def test_a_gateway_without_anyone_to_tell_runs_none(gateway: Gateway, tmp_path: Path) -> None:

@@ -8,13 +8,15 @@ import time
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import aiohttp
 
 from huskies.chat.settings import BOT_FILE, BotSettings, load_bot
+from huskies.cli.children import CHILD_VARIABLE
 from huskies.cli.client import TOKEN_VARIABLE
 from huskies.errors import ConfigError
+from huskies.limits import SHUTDOWN_LIMIT
 from huskies.logs import register_secret
 from huskies.notify.channel import Channel
 from huskies.notify.channels.webhook import WebhookChannel
@@ -28,6 +30,8 @@ from huskies.tls import PIN_VARIABLE, Trust, pinned, trusted
 
 if TYPE_CHECKING:
     from huskies.chat.bot import Bot
+
+_LAST_ONE_ENDS: Final = 2 * SHUTDOWN_LIMIT
 
 
 class Chat:
@@ -55,13 +59,15 @@ class Chat:
             register_secret(self._token)
         self._pin = environ.get(PIN_VARIABLE)
         self._tls_ca = tls_ca
+        # One that a gateway runs may come after one whose gateway was killed a moment ago.
+        self._patience = _LAST_ONE_ENDS if environ.get(CHILD_VARIABLE) else 0.0
         self._opened = AsyncExitStack()
         self._running: list[Notifier | Bot] = []
 
     async def start(self) -> None:
         """Begin; raises `ConfigError`."""
         self.trust()
-        self._opened.enter_context(locked(self._data_dir))
+        await self._opened.enter_async_context(locked(self._data_dir, self._patience))
         # What people are told in a room is changed there when it is over, and disturbs nobody again.
         rules = Rules(self._settings.rules, zone=self._settings.zone, editing=frozenset(self._rooms))
         desk = Desk(self._data_dir, rules, now_ms=_now_ms)
