@@ -1,40 +1,302 @@
+"""Who is answered, where, and with what."""
+
 from __future__ import annotations
 
-from tests.chat.conftest import IN_MATRIX, StartBot, StartPerson, push
-from tests.support.gateway_process import blocked
+import logging
+import stat
+from pathlib import Path
+from typing import Any
 
+import aiohttp
+import pytest
+from nio import Event
+from tests.chat.conftest import IN_MATRIX, Muted, StartBot, StartPerson, push
+from tests.gateway.conftest import until
+from tests.support.gateway_process import blocked
+from tests.support.lossy_proxy import LossyProxy
+from tests.support.matrix_person import Person
+from tests.support.synapse import PASSWORD, Synapse
+
+from huskies.chat import inbox
+from huskies.chat.bot import Bot
+from huskies.errors import ConfigError
 from huskies.gateway.server import Gateway
+from huskies.limits import TIMESTAMP_MS_MAX
+from huskies.notify.channel import DeliveryError, Outgoing
+from huskies.readers.times import now_ms
 
 pytestmark = IN_MATRIX
 
 
-async def test_a_command_is_answered_in_a_room(
-    person: StartPerson, start_bot: StartBot, gateway: Gateway
+def id_of(bot: Bot) -> str:
+    return bot._session.user_id
+
+
+async def met(person: Person, bot: Bot, *others: Person, encrypted: bool = False) -> str:
+    """A room of all of them; with others, it is no direct message."""
+    room = await person.create_room(id_of(bot), *(one.user_id for one in others), encrypted=encrypted)
+    for one in others:
+        await one.join(room)
+    await person.until_joined(room, id_of(bot))
+    return room
+
+
+async def asks(person: Person, room: str, bot: Bot, text: str, **more: Any) -> Event:
+    """The next thing that the bot says."""
+    before = len(person.heard(room, id_of(bot)))
+    await person.say(room, text, **more)
+    return (await person.hears(room, id_of(bot), before + 1))[before]
+
+
+async def test_commands_are_answered_in_a_room(
+    person: StartPerson, start_bot: StartBot, gateway: Gateway, mutes: Muted
 ) -> None:
-    await push(gateway.url, blocked(1))
+    await push(gateway.url, {**blocked(1), "story_name": "<b>Login</b>"})
     ann, bob = await person(), await person("bob")
     bot = await start_bot(ann)
-    me = bot._session.user_id
-    room = await ann.create_room(me, bob.user_id)
-    await bob.join(room)
-    await ann.until_joined(room, me)
-    await ann.say(room, "!blocked")
-    [answer] = await ann.hears(room, me)
-    assert "web-shop" in answer.body
-    assert "reason 1" in answer.body
-    assert "<b>web-shop</b>" in answer.formatted_body
+    room = await met(ann, bot, bob)
+    answer = await asks(ann, room, bot, "!blocked")
+    assert "web-shop 1 <b>Login</b>" in answer.body
+    assert "<b>web-shop</b> 1 &lt;b&gt;Login&lt;/b&gt;" in answer.formatted_body
+    content = answer.source["content"]
+    assert content["msgtype"] == "m.notice"
+    assert content["m.mentions"] == {}
+    name = id_of(bot)[1:].partition(":")[0]
+    for text, expected in (
+        (f"{name}: status web-shop", "reason 1"),
+        ("!projects", "• web-shop: silent"),
+        ("!story 1", "Events: 1"),
+        ("!story nothing", "No story is"),
+        ("!log web-shop 5", "BLOCKED: reason 1"),
+        ("!status nowhere", "there is no project nowhere"),
+        ("!mute nowhere", "there is no project nowhere"),
+        ("!unmute", "No project is muted."),
+        ("!mute web-shop for 2h", "No notifications of web-shop for 2 h"),
+        ("!unmute", "• web-shop: for 1 h 59 min more"),
+        ("!unmute web-shop", "web-shop is not muted any more"),
+        ("!mute web-shop", "No notifications of web-shop until unmute web-shop"),
+        ("!unmute", "• web-shop: until unmuted"),
+        ("!log 0", "N from 1 to 50"),
+        ("!help", "in a direct message with neither"),
+        ("!ping", "pong: the gateway at http://127.0.0.1:"),
+    ):
+        assert expected in (await asks(ann, room, bot, text)).body
+    assert mutes.until == {"web-shop": TIMESTAMP_MS_MAX}
 
 
-async def test_a_command_is_answered_in_an_encrypted_room(
-    person: StartPerson, start_bot: StartBot, gateway: Gateway
+async def test_an_answer_stands_behind_its_command_and_in_its_thread(
+    person: StartPerson, start_bot: StartBot
+) -> None:
+    ann, bob = await person(), await person("bob")
+    bot = await start_bot(ann)
+    room = await met(ann, bot, bob)
+    root = await ann.say(room, "a thread")
+    answer = await asks(ann, room, bot, "!ping")
+    command = ann.heard(room, ann.user_id)[-1].event_id
+    assert answer.source["content"]["m.relates_to"] == {"m.in_reply_to": {"event_id": command}}
+    thread = {"m.relates_to": {"rel_type": "m.thread", "event_id": root}}
+    answer = await asks(ann, room, bot, "!ping", **thread)
+    relation = answer.source["content"]["m.relates_to"]
+    assert (relation["rel_type"], relation["event_id"]) == ("m.thread", root)
+
+
+async def test_a_direct_message_needs_no_address_and_may_be_encrypted(
+    person: StartPerson, start_bot: StartBot, gateway: Gateway, tmp_path: Path
 ) -> None:
     await push(gateway.url, blocked(1))
     ann = await person()
     bot = await start_bot(ann)
-    me = bot._session.user_id
-    room = await ann.create_room(me, encrypted=True)
-    await ann.until_joined(room, me)
-    await ann.say(room, "blocked")
-    [answer] = await ann.hears(room, me)
+    room = await met(ann, bot, encrypted=True)
+    answer = await asks(ann, room, bot, "blocked")
     assert answer.decrypted
     assert "reason 1" in answer.body
+    assert "is no command" in (await asks(ann, room, bot, "how are you?")).body
+    assert "nothing is done" in (await asks(ann, room, bot, "yes")).body
+    # What is secret is for the owner alone.
+    directory = tmp_path / "bot" / "matrix"
+    assert stat.S_IMODE(directory.stat().st_mode) == 0o700
+    assert stat.S_IMODE((directory / "account.json").stat().st_mode) == 0o600
+
+
+async def test_an_outsider_gets_no_answer_and_no_visit(
+    person: StartPerson, start_bot: StartBot, caplog: pytest.LogCaptureFixture
+) -> None:
+    ann, eve = await person(), await person("eve")
+    bot = await start_bot(ann)
+    await eve.create_room(id_of(bot))
+    await until(lambda: f"{eve.user_id} may not invite the bot" in caplog.text)
+    room = await met(ann, bot, eve)
+    for _ in range(2):
+        await eve.say(room, "!ping")
+    await ann.say(room, "!ping", msgtype="m.notice")
+    edited = {"m.new_content": {"msgtype": "m.text", "body": "!ping"}}
+    last = await ann.say(room, "talk")
+    relation = {"rel_type": "m.replace", "event_id": last}
+    await ann.say(room, "* !ping", **edited, **{"m.relates_to": relation})
+    await asks(ann, room, bot, "!help")
+    assert len(ann.heard(room, id_of(bot))) == 1
+    # Once a person, not once a message.
+    assert caplog.text.count("not in allowed_users") == 1
+    assert len(bot._session.client.rooms) == 1
+
+
+async def test_an_empty_list_admits_nobody_and_that_is_said(
+    person: StartPerson, start_bot: StartBot, caplog: pytest.LogCaptureFixture
+) -> None:
+    ann = await person()
+    bot = await start_bot()
+    assert "allowed_users in bot.toml is empty: the bot answers nobody" in caplog.text
+    await ann.create_room(id_of(bot))
+    await until(lambda: f"{ann.user_id} may not invite the bot" in caplog.text)
+
+
+async def test_what_was_said_before_is_history(
+    person: StartPerson, start_bot: StartBot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ann, bob = await person(), await person("bob")
+    bot = await start_bot(ann)
+    room = await met(ann, bot, bob)
+    await asks(ann, room, bot, "!ping")
+    await bot.stop()
+    # Young enough when the bot is back, with more between than the homeserver tells at once.
+    await ann.say(room, "!projects")
+    for number in range(60):
+        await bob.say(room, f"talk {number}")
+    again = await start_bot(ann)
+    await ann.hears(room, id_of(again), 2)
+    assert "No project has joined" in ann.heard(room, id_of(again))[-1].body
+    await again.stop()
+    await ann.say(room, "!projects")
+    monkeypatch.setattr(inbox, "TAKEN_WITHIN_MS", -60_000)
+    ignoring = await start_bot(ann)
+    await until(lambda: ignoring._session.ready)
+    await until(lambda: ignoring._store.token() is not None)
+    monkeypatch.undo()
+    assert (await asks(ann, room, ignoring, "!ping")).body.startswith("pong")
+    assert len(ann.heard(room, id_of(ignoring))) == 3
+
+
+async def test_a_room_of_the_settings_is_joined_and_told_things(
+    person: StartPerson, start_bot: StartBot
+) -> None:
+    ann = await person()
+    bot = await start_bot(ann)
+    room = await met(ann, bot, await person("bob"), encrypted=True)
+    await bot.stop()
+    again = await start_bot(ann, room_ids=(room, "!nowhere:hs.test"))
+    assert [channel.name for channel in again.channels] == ["matrix", "matrix-2"]
+    channel = again.channel
+    assert channel is not None
+    with pytest.raises(DeliveryError, match="not connected"):
+        await channel.send(message("0"))
+    await until(lambda: again._session.ready)
+    with pytest.raises(DeliveryError, match="invite it there"):
+        await again.channels[1].send(message("1"))
+    told = await channel.send(message("2", urgent=True))
+    edited = await channel.send(message("3", text="resolved", html="<i>resolved</i>", edits=told.remote_id))
+    assert edited == told
+    await channel.send(message("4", text="under it", html="under it", thread=told.remote_id))
+    first, edit, behind = await ann.hears(room, id_of(again), 3)
+    assert first.event_id == told.remote_id
+    assert first.source["content"]["msgtype"] == "m.text"
+    assert edit.source["content"]["m.relates_to"] == {"rel_type": "m.replace", "event_id": first.event_id}
+    assert edit.source["content"]["m.new_content"]["body"] == "resolved"
+    assert behind.source["content"]["m.relates_to"]["rel_type"] == "m.thread"
+    assert behind.source["content"]["m.relates_to"]["event_id"] == first.event_id
+    # An edit is found, and named as what it edits.
+    assert await channel.look_for(message("3", edits=told.remote_id)) == told
+    await channel.close()
+
+
+def message(digit: str, **changes: Any) -> Outgoing:
+    given: dict[str, Any] = {"text": "blocked", "html": "blocked", "queued_ms": now_ms(), **changes}
+    return Outgoing(delivery_id=digit * 32, subject="", **given)
+
+
+async def test_a_homeserver_that_is_away_is_waited_for_and_that_is_said_once(
+    person: StartPerson, start_bot: StartBot, synapse: Synapse, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "huskies")
+    ann = await person()
+    async with LossyProxy(synapse.url).running() as proxy:
+        proxy.refuses = True
+        bot = await start_bot(ann, homeserver=proxy.url)
+        await until(lambda: bot._told)
+        proxy.refuses = False
+        await until(lambda: "answers again" in caplog.text)
+        room = await met(ann, bot)
+        proxy.refuses = True
+        # Whatever is held open ends, too.
+        proxy.cut_all()
+        await until(lambda: caplog.text.count("trying again") == 2)
+        await ann.say(room, "ping")
+        proxy.refuses = False
+        assert (await ann.hears(room, id_of(bot)))[0].body.startswith("pong")
+        assert caplog.text.count("trying again") == 2
+        await bot.stop()
+
+
+async def test_a_gateway_that_is_away_is_said_in_the_room(person: StartPerson, start_bot: StartBot) -> None:
+    ann = await person()
+    bot = await start_bot(ann, gateway_url="http://127.0.0.1:1")
+    room = await met(ann, bot)
+    assert "no gateway answers at http://127.0.0.1:1" in (await asks(ann, room, bot, "status")).body
+
+
+async def test_a_wrong_password_ends_the_start(start_bot: StartBot) -> None:
+    with pytest.raises(ConfigError, match=r"bot\.toml: the homeserver refused the login") as error:
+        await start_bot(password="something else")
+    assert "something else" not in str(error.value)
+
+
+async def test_an_access_token_is_enough_and_one_that_is_unknown_ends_the_start(
+    person: StartPerson, start_bot: StartBot, synapse: Synapse
+) -> None:
+    ann = await person()
+    with pytest.raises(ConfigError, match="does not know this access token"):
+        await start_bot(password=None, access_token="made-up")
+    bot = await start_bot(ann)
+    name = id_of(bot)
+    await bot.stop()
+    async with aiohttp.ClientSession() as session:
+        body = {
+            "type": "m.login.password",
+            "identifier": {"type": "m.id.user", "user": name},
+            "password": PASSWORD,
+        }
+        async with session.post(f"{synapse.url}/_matrix/client/v3/login", json=body) as answer:
+            token = (await answer.json())["access_token"]
+    again = await start_bot(ann, password=None, access_token=token)
+    room = await met(ann, again, encrypted=True)
+    assert (await asks(ann, room, again, "ping")).body.startswith("pong")
+
+
+async def test_a_device_that_is_logged_out_logs_in_again_as_the_same(
+    person: StartPerson, start_bot: StartBot, synapse: Synapse
+) -> None:
+    ann = await person()
+    bot = await start_bot(ann)
+    room = await met(ann, bot, encrypted=True)
+    await asks(ann, room, bot, "ping")
+    before = bot._session.client
+    keys = await ann.devices_of(id_of(bot))
+    headers = {"Authorization": f"Bearer {before.access_token}"}
+    async with aiohttp.ClientSession(synapse.url, headers=headers) as session:
+        await session.post("/_matrix/client/v3/logout")
+    await until(lambda: bot._session.client is not before and bot._session.ready)
+    assert bot._session.client.device_id == before.device_id
+    assert keys.keys() == {before.device_id}
+    # The homeserver has forgotten the keys, and is told them again.
+    assert await ann.devices_of(id_of(bot)) == keys
+
+
+async def test_only_listed_devices_can_read_and_are_obeyed(person: StartPerson, start_bot: StartBot) -> None:
+    ann, bob = await person(), await person("bob")
+    listed = ann.client.olm.account.identity_keys["ed25519"]
+    bot = await start_bot(ann, bob, encrypt_to="listed", devices=frozenset({listed}))
+    room = await met(ann, bot, bob, encrypted=True)
+    await bob.say(room, "!ping")
+    answer = await asks(ann, room, bot, "!ping")
+    assert answer.decrypted
+    [unread] = await bob.hears(room, id_of(bot))
+    assert not unread.decrypted

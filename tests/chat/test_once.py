@@ -113,7 +113,8 @@ async def test_a_bot_that_is_killed_before_it_knows_that_it_answered_answers_onc
     [answer] = await said_last(ann, room, me)
     assert answer.body.startswith("pong")
     if encrypted:
-        assert len(devices or ()) == 1
+        assert devices is not None
+        assert len(devices) == 1
         assert await ann.devices_of(me) == devices
 
 

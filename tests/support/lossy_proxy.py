@@ -23,8 +23,14 @@ class LossyProxy:
         self.loses: Callable[[str, str], bool] = lambda _method, _path: False
         self.lost: list[str] = []
         self.refuses = False
+        self._open: set[asyncio.Transport] = set()
         self._changed = asyncio.Condition()
         self._session: aiohttp.ClientSession | None = None
+
+    def cut_all(self) -> None:
+        """End every connection."""
+        for transport in self._open:
+            transport.abort()
 
     async def until_lost(self, count: int = 1) -> None:
         """Wait until so many replies were lost."""
@@ -33,6 +39,8 @@ class LossyProxy:
 
     async def _handle(self, request: web.BaseRequest) -> web.Response:
         assert self._session is not None
+        assert request.transport is not None
+        self._open.add(request.transport)
         body = await request.read()
         headers = {name: value for name, value in request.headers.items() if name.lower() not in _HOP_BY_HOP}
         target = URL(self._target + request.raw_path, encoded=True)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
+import aiohttp
 from nio import (
     AsyncClient,
     AsyncClientConfig,
@@ -106,11 +107,16 @@ class Person:
         await self.until(lambda: len(self.heard(room_id, sender)) >= count)
         return self.heard(room_id, sender)
 
-    async def devices_of(self, user_id: str) -> list[str]:
-        """The devices of someone that have keys."""
-        self.client.olm.users_for_key_query.add(user_id)
-        await self.client.keys_query()
-        return sorted(device.id for device in self.client.device_store.active_user_devices(user_id))
+    async def devices_of(self, user_id: str) -> dict[str, Any]:
+        """The devices of someone that have keys, as the homeserver knows them."""
+        headers = {"Authorization": f"Bearer {self.client.access_token}"}
+        body = {"device_keys": {user_id: []}}
+        async with (
+            aiohttp.ClientSession(self.client.homeserver, headers=headers) as session,
+            session.post("/_matrix/client/v3/keys/query", json=body) as answer,
+        ):
+            devices: dict[str, Any] = (await answer.json())["device_keys"].get(user_id, {})
+            return {name: device["keys"] for name, device in devices.items()}
 
     async def until(self, holds: Callable[[], object]) -> None:
         async with asyncio.timeout(PATIENCE), self._arrived:

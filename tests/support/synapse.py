@@ -29,6 +29,8 @@ _SETTINGS: Final[dict[str, Any]] = {
     "registration_shared_secret": _SECRET,
     "enable_registration": False,
     "presence": {"enabled": False},
+    # The passwords here need no protection, and hashing them takes a second.
+    "bcrypt_rounds": 4,
     "rc_message": _FAST,
     "rc_registration": _FAST,
     "rc_login": {"address": _FAST, "account": _FAST, "failed_attempts": _FAST},

@@ -72,6 +72,8 @@ class Bot:
     async def start(self) -> None:
         """Log in, and begin to read; raises `ConfigError` where the login is refused."""
         self._failure = asyncio.get_running_loop().create_future()
+        # What it warns of is said here in other words, or is tried again.
+        logging.getLogger("nio").setLevel(logging.ERROR)
         if not self._settings.allowed_users:
             _log.warning("allowed_users in %s is empty: the bot answers nobody", BOT_FILE)
         logged_in = False

@@ -17,6 +17,8 @@ MESSAGE_MAX: Final = 20_000
 _PART_MAX: Final = 1_000
 # Left free for saying how much was left out.
 _LAST_LINE: Final = 200
+# What joins two lines, in both.
+_LINE_END: Final = 8
 _CUT: Final = "… (cut)"
 
 
@@ -55,7 +57,7 @@ class Message:
         """Add one line."""
         text = "".join(_shown(part) for part in parts)
         formatted = "".join(_formatted(part) for part in parts)
-        size = size_of(text, formatted)
+        size = size_of(text, formatted) + _LINE_END
         if self._left_out or size > self._room:
             self._left_out += 1
             return

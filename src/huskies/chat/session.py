@@ -290,6 +290,9 @@ class Session:
         except (aiohttp.ClientError, OSError) as error:
             raise HomeserverError(f"the connection broke: {reason(error)}") from None
         except LocalProtocolError as error:
+            if not self.client.logged_in:
+                # Where another request was told so.
+                raise LoggedOutError("it does not know the bot's access token any more") from None
             raise HomeserverError(f"the session is not ready: {clean(str(error))}") from None
         if isinstance(answer, ErrorResponse):
             self._refused(answer, what)

@@ -24,7 +24,7 @@ ACCESS_TOKEN_VARIABLE: Final = "HUSKIES_MATRIX_ACCESS_TOKEN"  # noqa: S105 - a v
 _LOCAL_PART: Final = r"[a-z0-9._=/+-]+"
 _USERNAME: Final = re.compile(rf"{_LOCAL_PART}|@{_LOCAL_PART}:[^\s:]+(?::\d+)?")
 # The local parts of old accounts may hold anything.
-_USER_ID: Final = re.compile(r"@[^\s:]+:[^\s:]+(?::\d+)?")
+_USER_ID: Final = re.compile(r"@[^\s:]+:\S+")
 _ROOM_ID: Final = re.compile(r"![^\s]+")
 _FINGERPRINT: Final = re.compile(r"[A-Za-z0-9+/]{43}")
 
@@ -131,18 +131,25 @@ def _secrets(path: Path, file: BotFile, environ: Mapping[str, str]) -> tuple[str
     for variable, is_password in ((ACCESS_TOKEN_VARIABLE, False), (PASSWORD_VARIABLE, True)):
         if secret := environ.get(variable, "").strip():
             register_secret(secret)
-            return (secret, None) if is_password else (None, secret)
+            return (secret, None) if is_password else (None, _token(secret, variable))
     if file.password_file is not None and file.access_token_file is not None:
         refuse(path, "password_file", "expected this or access_token_file, got both; leave one out")
     if file.password_file is not None:
         return _secret_in(path, "password_file", file.password_file), None
     if file.access_token_file is not None:
-        return None, _secret_in(path, "access_token_file", file.access_token_file)
+        secret = _secret_in(path, "access_token_file", file.access_token_file)
+        return None, _token(secret, place(path, "access_token_file"))
     raise ConfigError(
         place(path, "password_file"),
         f"expected this, access_token_file, {PASSWORD_VARIABLE} or {ACCESS_TOKEN_VARIABLE}: "
         "the bot must log in with something",
     )
+
+
+def _token(secret: str, where: str) -> str:
+    if not secret.isascii() or not secret.isprintable() or " " in secret:
+        raise ConfigError(where, "expected an access token: printable ASCII without spaces")
+    return secret
 
 
 def _secret_in(path: Path, key: str, name: str) -> str:

@@ -1,0 +1,154 @@
+"""New projects and removals, against what answers as the gateway does."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from nio import Event
+from tests.chat.conftest import IN_MATRIX, StartBot, StartPerson
+from tests.support.matrix_person import Person
+from tests.support.project_maker import ProjectMaker
+
+from huskies.chat import answering
+
+pytestmark = IN_MATRIX
+RESULT = {
+    "name": "demo",
+    "url": "http://127.0.0.1:3101",
+    "ssh": "ssh -p 2201 dev@127.0.0.1",
+    "container": "huskies-demo",
+    "directory": "/srv/projects/demo",
+}
+
+
+@pytest.fixture
+async def maker() -> AsyncIterator[ProjectMaker]:
+    async with ProjectMaker().running() as one:
+        yield one
+
+
+def edits(person: Person, room: str, sender: str) -> list[Event]:
+    return [
+        event
+        for event in person.heard(room, sender)
+        if event.source["content"].get("m.relates_to", {}).get("rel_type") == "m.replace"
+    ]
+
+
+def new_text(event: Event) -> str:
+    return str(event.source["content"]["m.new_content"]["body"])
+
+
+async def test_a_new_project_is_one_message_that_is_edited(
+    person: StartPerson, start_bot: StartBot, maker: ProjectMaker
+) -> None:
+    maker.lines = [
+        {"step": "clone", "text": "cloning", "done": False},
+        {"step": "container", "text": "starting the container", "done": False},
+        {"result": RESULT},
+    ]
+    ann = await person()
+    bot = await start_bot(ann, gateway_url=maker.url)
+    me = bot._session.user_id
+    room = await ann.create_room(me)
+    await ann.until_joined(room, me)
+    await ann.say(room, "new project demo --git https://git.example/demo.git --stack python")
+    [first] = await ann.hears(room, me)
+    for number, expected in enumerate(("… cloning", "… starting the container"), 1):
+        maker.go.release()
+        await ann.until(lambda number=number: len(edits(ann, room, me)) >= number)
+        assert expected in new_text(edits(ann, room, me)[-1])
+    maker.go.release()
+    await ann.until(lambda: "log in: " in new_text(edits(ann, room, me)[-1]))
+    assert maker.asked == [{"name": "demo", "git": "https://git.example/demo.git", "stack": "python"}]
+    shown = edits(ann, room, me)
+    assert {event.source["content"]["m.relates_to"]["event_id"] for event in shown} == {first.event_id}
+    for part in ("http://127.0.0.1:3101", "ssh -p 2201 dev@127.0.0.1", "/srv/projects/demo", "✓ cloning"):
+        assert part in new_text(shown[-1])
+    assert [event for event in ann.heard(room, me) if event not in shown] == [first]
+
+
+@pytest.mark.parametrize(
+    ("told", "expected"),
+    [
+        (
+            {"refusal": (409, {"error": "web-shop is taken", "left": []})},
+            ["409", "is taken", "nothing is left"],
+        ),
+        ({"refusal": (403, {"error": "needs admin"})}, ["needs admin", "token does not allow it"]),
+        ({"refusal": (503, {"error": "no engine", "left": ["x"]})}, ["no engine", "still there: x"]),
+        (
+            {"lines": [{"step": "clone"}, {"error": "refused", "left": ["/srv/demo"]}]},
+            ["✗ clone", "refused", "still there: /srv/demo"],
+        ),
+        ({"lines": [{"step": "clone"}], "breaks_off": True}, ["not known", "projects"]),
+        ({"lines": [{"step": "clone"}]}, ["broke off"]),
+    ],
+)
+async def test_a_project_that_is_not_made_says_why_and_what_is_left(
+    person: StartPerson, start_bot: StartBot, maker: ProjectMaker, told: dict[str, Any], expected: list[str]
+) -> None:
+    for name, value in told.items():
+        setattr(maker, name, value)
+        maker.go.release()
+        maker.go.release()
+    ann = await person()
+    bot = await start_bot(ann, gateway_url=maker.url)
+    me = bot._session.user_id
+    room = await ann.create_room(me)
+    await ann.until_joined(room, me)
+    await ann.say(room, "new project demo")
+    await ann.until(
+        lambda: any(all(part in new_text(event) for part in expected) for event in edits(ann, room, me))
+    )
+
+
+async def test_a_removal_is_asked_for_and_answered_by_the_same_person(
+    person: StartPerson, start_bot: StartBot, maker: ProjectMaker
+) -> None:
+    ann, bob, eve = await person(), await person("bob"), await person("eve")
+    bot = await start_bot(ann, bob, gateway_url=maker.url)
+    me = bot._session.user_id
+    room = await ann.create_room(me, bob.user_id, eve.user_id)
+    for other in (bob, eve):
+        await other.join(room)
+    await ann.until_joined(room, me)
+    await ann.say(room, "!remove project web-shop")
+    [question] = await ann.hears(room, me)
+    assert "Remove web-shop" in question.body
+    # Neither is asked.
+    await eve.say(room, "yes")
+    await bob.say(room, "yes")
+    await bob.react(room, question.event_id, "👍")
+    await ann.say(room, "no")
+    assert (await ann.hears(room, me, 2))[-1].body == "Nothing is removed"
+    assert maker.removed == []
+    await ann.say(room, "!remove project web-shop")
+    question = (await ann.hears(room, me, 3))[-1]
+    await ann.react(room, question.event_id, "👍\ufe0f")
+    assert "web-shop is removed" in (await ann.hears(room, me, 4))[-1].body
+    assert maker.removed == ["web-shop"]
+    await ann.say(room, "!remove project nowhere")
+    assert "no project nowhere" in (await ann.hears(room, me, 5))[-1].body
+    await ann.say(room, "yes")
+    await ann.say(room, "!ping")
+    assert (await ann.hears(room, me, 6))[-1].body.startswith("pong")
+
+
+async def test_a_yes_that_comes_too_late_removes_nothing(
+    person: StartPerson, start_bot: StartBot, maker: ProjectMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huskies.chat.conversation.ASKED_FOR", -1.0)
+    assert answering.ASKED_FOR == 60.0
+    ann = await person()
+    bot = await start_bot(ann, gateway_url=maker.url)
+    me = bot._session.user_id
+    room = await ann.create_room(me)
+    await ann.until_joined(room, me)
+    await ann.say(room, "remove project web-shop")
+    await ann.hears(room, me)
+    await ann.say(room, "yes")
+    assert "nothing is done" in (await ann.hears(room, me, 2))[-1].body
+    assert maker.removed == []
