@@ -37,6 +37,10 @@ def edits(person: Person, room: str, sender: str) -> list[Event]:
     ]
 
 
+async def until_edited(person: Person, room: str, sender: str, times: int) -> None:
+    await person.until(lambda: len(edits(person, room, sender)) >= times)
+
+
 def new_text(event: Event) -> str:
     return str(event.source["content"]["m.new_content"]["body"])
 
@@ -58,7 +62,7 @@ async def test_a_new_project_is_one_message_that_is_edited(
     [first] = await ann.hears(room, me)
     for number, expected in enumerate(("… cloning", "… starting the container"), 1):
         maker.go.release()
-        await ann.until(lambda number=number: len(edits(ann, room, me)) >= number)
+        await until_edited(ann, room, me, number)
         assert expected in new_text(edits(ann, room, me)[-1])
     maker.go.release()
     await ann.until(lambda: "log in: " in new_text(edits(ann, room, me)[-1]))
@@ -152,3 +156,21 @@ async def test_a_yes_that_comes_too_late_removes_nothing(
     await ann.say(room, "yes")
     assert "nothing is done" in (await ann.hears(room, me, 2))[-1].body
     assert maker.removed == []
+
+
+async def test_what_was_interrupted_is_not_done_again(
+    person: StartPerson, start_bot: StartBot, maker: ProjectMaker
+) -> None:
+    maker.lines = [{"step": "clone", "text": "cloning", "done": False}]
+    ann = await person()
+    bot = await start_bot(ann, gateway_url=maker.url)
+    me = bot._session.user_id
+    room = await ann.create_room(me)
+    await ann.until_joined(room, me)
+    await ann.say(room, "new project demo")
+    await maker.started.wait()
+    await bot.stop()
+    await start_bot(ann, gateway_url=maker.url)
+    answer = (await ann.hears(room, me, 2))[-1]
+    assert answer.source["content"]["body"].startswith("I was restarted while I did new project demo;")
+    assert len(maker.asked) == 1

@@ -110,7 +110,7 @@ class Person:
     async def devices_of(self, user_id: str) -> dict[str, Any]:
         """The devices of someone that have keys, as the homeserver knows them."""
         headers = {"Authorization": f"Bearer {self.client.access_token}"}
-        body = {"device_keys": {user_id: []}}
+        body: dict[str, Any] = {"device_keys": {user_id: []}}
         async with (
             aiohttp.ClientSession(self.client.homeserver, headers=headers) as session,
             session.post("/_matrix/client/v3/keys/query", json=body) as answer,

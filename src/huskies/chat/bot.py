@@ -42,7 +42,9 @@ class Bot:
         self._gateway = gateway
         self._data_dir = data_dir
         self._session = Session(settings, data_dir)
-        self._store = CommandStore(directory_of(data_dir) / _STORE)
+        self._store = CommandStore(
+            directory_of(data_dir) / _STORE, f"{settings.homeserver} {settings.username}"
+        )
         self._shown_name: str | None = None
         self._failure: asyncio.Future[None] | None = None
         self._conversation = Conversation(

@@ -8,7 +8,6 @@ import aiohttp
 from nio import (
     ErrorResponse,
     MegolmEvent,
-    RoomMessagesResponse,
     RoomSendResponse,
 )
 
@@ -117,22 +116,20 @@ async def find(session: Session, room_id: str, delivery_id: str, since_ms: int) 
     oldest_ms = since_ms - _CLOCK_MS
     start: str | None = None
     unread = reached = False
-    while True:
+    while not reached:
         try:
-            asking = session.client.room_messages(room_id, start=start, limit=_PAGE_EVENTS)
-            page = await session.ask(asking, RoomMessagesResponse, "a page of the room")
+            page = await session.page_before(room_id, start, None, _PAGE_EVENTS)
         except (HomeserverError, LoggedOutError) as error:
             raise DeliveryError(str(error), retry_after=getattr(error, "retry_after", None)) from None
-        for event in page.chunk:
+        for event in page.events:
             reached = reached or getattr(event, "server_timestamp", oldest_ms) < oldest_ms
             if reached or getattr(event, "sender", None) != session.user_id:
                 continue
             if _is(event, delivery_id):
                 return str(event.event_id)
             unread = unread or isinstance(event, MegolmEvent)
-        if reached or not page.chunk or not page.end or page.end == start:
-            break
-        start = page.end
+        start = page.next
+        reached = reached or start is None
     if unread:
         raise DeliveryError(
             f"the bot cannot read messages of its own in {room_id}: keys are lost", permanent=True

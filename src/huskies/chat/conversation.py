@@ -92,6 +92,9 @@ class Conversation:
             self._under_way.discard(taken.event_id)
 
     async def _do(self, taken: Taken, command: commands.Command | None, inbox: Inbox) -> None:
+        # Not its text: a URL in it may hold a password.
+        extra = {"sender": taken.sender, "room": taken.room_id, "command": type(command).__name__}
+        _log.info("a command", extra=extra)
         match command:
             case None:
                 # Its meaning is gone: the bot has another name, or a direct message has more members.

@@ -12,7 +12,6 @@ from nio import (
     MegolmEvent,
     ReactionEvent,
     Response,
-    RoomMessagesResponse,
     RoomMessageText,
     SyncResponse,
 )
@@ -102,11 +101,10 @@ class Inbox:
         found: list[Any] = []
         oldest_ms = self._session.now_ms() - TAKEN_WITHIN_MS
         while before is not None:
-            asking = self._session.client.room_messages(room_id, start=before, end=since, limit=_PAGE_EVENTS)
-            page = await self._session.ask(asking, RoomMessagesResponse, "what it left out")
-            found += page.chunk
-            young = page.chunk and getattr(page.chunk[-1], "server_timestamp", 0) >= oldest_ms
-            before = page.end if young and page.end != before else None
+            page = await self._session.page_before(room_id, before, since, _PAGE_EVENTS)
+            found += page.events
+            young = page.events and getattr(page.events[-1], "server_timestamp", 0) >= oldest_ms
+            before = page.next if young else None
         return found[::-1]
 
     def _readable_now(self) -> Iterator[tuple[str, Any]]:

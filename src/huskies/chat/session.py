@@ -10,7 +10,7 @@ import logging
 from collections.abc import Awaitable
 from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 import aiohttp
 import msgspec
@@ -18,10 +18,13 @@ from nio import (
     AsyncClient,
     AsyncClientConfig,
     DevicesError,
+    EncryptionError,
     ErrorResponse,
     LocalProtocolError,
     LoginResponse,
+    MegolmEvent,
     Response,
+    RoomMessagesResponse,
     SyncResponse,
     WhoamiResponse,
 )
@@ -75,6 +78,13 @@ class LoggedOutError(HuskiesError):
     """The homeserver does not know the bot's access token any more."""
 
 
+class Page(NamedTuple):
+    """Events, and where those before them begin."""
+
+    events: list[Any]
+    next: str | None
+
+
 class Session:
     """One device of the bot's account. `log_in` comes first, then `sync`, and then the rest works."""
 
@@ -83,7 +93,7 @@ class Session:
         self._where = str(data_dir / BOT_FILE)
         self._directory = account.directory_of(data_dir)
         self._account = account.load(self._directory, settings)
-        # Rooms whose keys are being shared would be waited for by each other.
+        # Two that upload keys at once would name them alike, and two that share them wait for each other.
         self._keys = asyncio.Lock()
         self.client = self._new_client()
         self.ready = False
@@ -205,6 +215,26 @@ class Session:
         self.ready = True
         return answer
 
+    async def page_before(self, room_id: str, start: str | None, end: str | None, count: int) -> Page:
+        """Events of a room, the newest first, decrypted as far as there are keys; raises as `ask` does.
+
+        `start` None: from the newest on; `end`: where to stop. `next` is None where there are no more.
+        """
+        asking = self.client.room_messages(room_id, start=start, end=end, limit=count)
+        answer = await self.ask(asking, RoomMessagesResponse, "a page of a room")
+        events = [self._readable(room_id, event) for event in answer.chunk]
+        more = events and answer.end and answer.end != start
+        return Page(events, answer.end if more else None)
+
+    def _readable(self, room_id: str, event: Any) -> Any:  # noqa: ANN401 - nio has no types
+        if not isinstance(event, MegolmEvent):
+            return event
+        event.room_id = room_id
+        try:
+            return self.client.decrypt_event(event)
+        except EncryptionError:
+            return event
+
     def _look_at_clock(self, answer: SyncResponse) -> None:
         transport = answer.transport_response
         date = "" if transport is None else transport.headers.get("Date", "")
@@ -215,6 +245,10 @@ class Session:
 
     async def look_after_keys(self) -> None:
         """Upload, ask for and claim whatever keys are due; raises `HomeserverError`."""
+        async with self._keys:
+            await self._look_after_keys()
+
+    async def _look_after_keys(self) -> None:
         client = self.client
         if client.should_upload_keys:
             await self.ask(client.keys_upload(), Response, "the upload of keys")
@@ -246,7 +280,7 @@ class Session:
         async with self._keys:
             if not room.members_synced:
                 await self.ask(client.joined_members(room_id), Response, "the room's members")
-            await self.look_after_keys()
+            await self._look_after_keys()
             if client.olm.should_share_group_session(room_id):
                 await self._share(room_id)
 

@@ -14,7 +14,7 @@ from huskies.storage.sqlite import open_writer
 
 _VERSION: Final = 1
 _SCHEMA: Final = """
-CREATE TABLE place (id INTEGER PRIMARY KEY CHECK (id = 1), token TEXT NOT NULL);
+CREATE TABLE place (account TEXT PRIMARY KEY, token TEXT NOT NULL);
 CREATE TABLE commands (
   event_id TEXT PRIMARY KEY,
   room_id TEXT NOT NULL,
@@ -45,10 +45,17 @@ class Taken(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CommandStore:
-    """`bot.db`; each method is one transaction, durable when it returns. Raises `sqlite3.Error`."""
+    """`bot.db`; each method is one transaction, durable when it returns. Raises `sqlite3.Error`.
 
-    def __init__(self, path: Path) -> None:
+    What is in it of another account than `account` means nothing to this one, and is dropped.
+    """
+
+    def __init__(self, path: Path, account: str) -> None:
         self._db = open_writer(path, _SCHEMA, _VERSION)
+        self._account = account
+        with self._transaction() as db:
+            if db.execute("DELETE FROM place WHERE account != ?", (account,)).rowcount:
+                db.execute("DELETE FROM commands")
 
     def close(self) -> None:
         """Let go of the file."""
@@ -69,7 +76,7 @@ class CommandStore:
                     "INSERT OR IGNORE INTO commands VALUES (?, ?, ?, ?, ?, ?, 'taken')", row
                 ).rowcount:
                     new.append(one)
-            db.execute("INSERT OR REPLACE INTO place VALUES (1, ?)", (token,))
+            db.execute("INSERT OR REPLACE INTO place VALUES (?, ?)", (self._account, token))
             if new:
                 before_ms = max(one.sent_ms for one in new) - _KEPT_MS
                 db.execute("DELETE FROM commands WHERE state = 'answered' AND sent_ms < ?", (before_ms,))
