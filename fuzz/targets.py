@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from fuzz import events, files, headers, served, sessions, stored, terminal
+from fuzz import chat, events, files, headers, served, sessions, stored, terminal
 from fuzz.target import Target
 
 TARGETS: Final[tuple[Target, ...]] = (
@@ -15,4 +15,5 @@ TARGETS: Final[tuple[Target, ...]] = (
     *served.TARGETS,
     *stored.TARGETS,
     *terminal.TARGETS,
+    *chat.TARGETS,
 )

@@ -33,7 +33,7 @@ PURE = [
     SOURCE / "gateway" / "store" / "selection.py",
     SOURCE / "cli" / "picture.py",
     *(SOURCE / "readers" / f"{name}.py" for name in ("finding", "fleet", "life", "life_lines")),
-    *(SOURCE / "chat" / f"{name}.py" for name in ("commands", "formatted", "replies")),
+    *(SOURCE / "chat" / f"{name}.py" for name in ("commands", "content", "formatted", "replies")),
     *(SOURCE / "demo" / f"{name}.py" for name in ("day", "words")),
     *(SOURCE / "notify" / f"{name}.py" for name in NOTIFY),
     SOURCE / "sled" / "scan.py",
@@ -96,6 +96,12 @@ def test_the_log_knows_nothing_of_other_gateways() -> None:
 def test_only_the_full_screen_needs_textual(path: Path) -> None:
     known = {name.partition(".")[0] for name in imports(path)}
     assert "textual" not in known or path.parent == SOURCE / "cli" / "full_screen"
+
+
+@pytest.mark.parametrize("path", sorted(SOURCE.rglob("*.py")), ids=lambda path: str(path.relative_to(SOURCE)))
+def test_only_the_bot_needs_a_matrix_client(path: Path) -> None:
+    known = {name.partition(".")[0] for name in imports(path)}
+    assert "nio" not in known or path.parent == SOURCE / "chat"
 
 
 @pytest.mark.parametrize("path", sorted(SOURCE.rglob("*.py")), ids=lambda path: str(path.relative_to(SOURCE)))

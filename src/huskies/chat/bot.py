@@ -18,7 +18,7 @@ from huskies.chat.conversation import Conversation
 from huskies.chat.gateway import GatewayClient
 from huskies.chat.inbox import Inbox
 from huskies.chat.mutes import Mutes
-from huskies.chat.session import HomeserverError, LoggedOutError, Session
+from huskies.chat.session import HomeserverError, LoggedOutError, Session, UnreadableError
 from huskies.chat.settings import BOT_FILE, BotSettings
 from huskies.chat.store import CommandStore
 from huskies.errors import StoreError
@@ -121,6 +121,10 @@ class Bot:
                 if is_first:
                     await self._settle_in()
                 since, is_first = answer.next_batch, False
+            except UnreadableError as error:
+                _log.exception("the homeserver at %s: %s", self._settings.homeserver, error)
+                self._store.take(error.next_batch, [])
+                since = error.next_batch
             except LoggedOutError as error:
                 self._tell(error)
                 self._session.forget_token()

@@ -94,7 +94,8 @@ def size_of(text: str, formatted: str) -> int:
 
 
 def _shown(part: Part) -> str:
-    text = printable(part if isinstance(part, str) else part.text)
+    # First cut, since making it printable takes a while and makes it longer.
+    text = printable((part if isinstance(part, str) else part.text)[: _PART_MAX + 1])
     return text if len(text) <= _PART_MAX else text[: _PART_MAX - len(_CUT)] + _CUT
 
 

@@ -78,6 +78,14 @@ class LoggedOutError(HuskiesError):
     """The homeserver does not know the bot's access token any more."""
 
 
+class UnreadableError(HuskiesError):
+    """What came could not be taken in, and would not be the next time; it ends at `next_batch`."""
+
+    def __init__(self, next_batch: str, problem: str) -> None:
+        super().__init__(f"what came could not be taken in, and is passed over: {problem}")
+        self.next_batch = next_batch
+
+
 class Page(NamedTuple):
     """Events, and where those before them begin."""
 
@@ -196,14 +204,27 @@ class Session:
     # --- reading -----------------------------------------------------------------------------------
 
     async def sync(self, since: str | None) -> SyncResponse:
-        """What is new since then, taken in; raises `HomeserverError` and `LoggedOutError`."""
+        """What is new since then, taken in.
+
+        Raises `HomeserverError`, `LoggedOutError` and `UnreadableError`.
+        """
         first = not self.ready
         asking = self.client.sync(
             timeout=0 if first else SYNC_HELD_MS, sync_filter=_FILTER, since=since, full_state=first
         )
-        answer = await self.ask(
-            asking, SyncResponse, "what is new", limit=_FIRST_SYNC_LIMIT if first else _SYNC_LIMIT
-        )
+        limit = _FIRST_SYNC_LIMIT if first else _SYNC_LIMIT
+        try:
+            answer = await self.ask(asking, SyncResponse, "what is new", limit=limit)
+        except (HuskiesError, asyncio.CancelledError):
+            raise
+        except Exception as error:
+            # Anyone in a room can send what the library does not expect; it must not stop the bot for good.
+            if self.client.next_batch in ("", since):
+                raise
+            self.ready = True
+            raise UnreadableError(
+                self.client.next_batch, f"{type(error).__name__}: {clean(str(error))}"
+            ) from error
         for room_id in answer.rooms.leave:
             self.client.rooms.pop(room_id, None)
         self._look_at_clock(answer)
