@@ -97,11 +97,12 @@ async def start_bot(
 ) -> AsyncIterator[StartBot]:
     """Start the bot of one account, which is made at the first start."""
     bots: list[Bot] = []
+    accounts: list[str] = []
     name = f"huskies-{next(_NUMBERS)}"
 
     async def start(*allowed: Person, gateway_url: str = gateway.url, **changes: Any) -> Bot:
-        if not bots:
-            await asyncio.to_thread(synapse.register, name)
+        if not accounts:
+            accounts.append(await asyncio.to_thread(synapse.register, name))
         given: dict[str, Any] = {
             "homeserver": synapse.url,
             "username": name,
@@ -112,8 +113,12 @@ async def start_bot(
         bot = Bot(
             BotSettings(**given), gateway=GatewayClient(gateway_url), mutes=mutes, data_dir=tmp_path / "bot"
         )
+        try:
+            await bot.start()
+        except BaseException:
+            await bot.stop()
+            raise
         bots.append(bot)
-        await bot.start()
         return bot
 
     yield start

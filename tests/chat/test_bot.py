@@ -17,7 +17,7 @@ from tests.support.lossy_proxy import LossyProxy
 from tests.support.matrix_person import Person
 from tests.support.synapse import PASSWORD, Synapse
 
-from huskies.chat import inbox
+from huskies.chat import inbox, session
 from huskies.chat.bot import Bot
 from huskies.errors import ConfigError
 from huskies.gateway.server import Gateway
@@ -153,6 +153,7 @@ async def test_an_empty_list_admits_nobody_and_that_is_said(
 async def test_what_was_said_before_is_history(
     person: StartPerson, start_bot: StartBot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setitem(session._FILTER["room"], "timeline", {"limit": 2})
     ann, bob = await person(), await person("bob")
     bot = await start_bot(ann)
     room = await met(ann, bot, bob)
@@ -160,7 +161,7 @@ async def test_what_was_said_before_is_history(
     await bot.stop()
     # Young enough when the bot is back, with more between than the homeserver tells at once.
     await ann.say(room, "!projects")
-    for number in range(60):
+    for number in range(5):
         await bob.say(room, f"talk {number}")
     again = await start_bot(ann)
     await ann.hears(room, id_of(again), 2)
@@ -258,13 +259,13 @@ async def test_an_access_token_is_enough_and_one_that_is_unknown_ends_the_start(
     bot = await start_bot(ann)
     name = id_of(bot)
     await bot.stop()
-    async with aiohttp.ClientSession() as session:
+    async with aiohttp.ClientSession() as http:
         body = {
             "type": "m.login.password",
             "identifier": {"type": "m.id.user", "user": name},
             "password": PASSWORD,
         }
-        async with session.post(f"{synapse.url}/_matrix/client/v3/login", json=body) as answer:
+        async with http.post(f"{synapse.url}/_matrix/client/v3/login", json=body) as answer:
             token = (await answer.json())["access_token"]
     again = await start_bot(ann, password=None, access_token=token)
     room = await met(ann, again, encrypted=True)
@@ -281,8 +282,8 @@ async def test_a_device_that_is_logged_out_logs_in_again_as_the_same(
     before = bot._session.client
     keys = await ann.devices_of(id_of(bot))
     headers = {"Authorization": f"Bearer {before.access_token}"}
-    async with aiohttp.ClientSession(synapse.url, headers=headers) as session:
-        await session.post("/_matrix/client/v3/logout")
+    async with aiohttp.ClientSession(synapse.url, headers=headers) as http:
+        await http.post("/_matrix/client/v3/logout")
     await until(lambda: bot._session.client is not before and bot._session.ready)
     assert bot._session.client.device_id == before.device_id
     assert keys.keys() == {before.device_id}
@@ -300,3 +301,76 @@ async def test_only_listed_devices_can_read_and_are_obeyed(person: StartPerson, 
     assert answer.decrypted
     [unread] = await bob.hears(room, id_of(bot))
     assert not unread.decrypted
+
+
+async def test_two_processes_are_never_one_device(person: StartPerson, start_bot: StartBot) -> None:
+    ann = await person()
+    await start_bot(ann)
+    with pytest.raises(ConfigError, match="another process runs this bot"):
+        await start_bot(ann)
+
+
+ODD: tuple[Any, ...] = (None, 1, "x", [1], {"event_id": 1, "rel_type": 2, "key": 3})
+
+
+async def test_whatever_is_sent_into_its_room_it_goes_on(person: StartPerson, start_bot: StartBot) -> None:
+    ann, bob = await person(), await person("bob")
+    bot = await start_bot(ann)
+    room = await met(ann, bot, bob)
+    for odd in ODD:
+        for content in (
+            {"msgtype": "m.text", "body": odd},
+            {"msgtype": odd, "body": "!ping"},
+            {"msgtype": "m.text", "body": "talk", "m.relates_to": odd, "formatted_body": odd},
+        ):
+            await ann.put(room, "send/m.room.message", content)
+        await ann.put(room, "send/m.reaction", {"m.relates_to": odd})
+        for field in ("algorithm", "ciphertext", "sender_key", "session_id", "device_id"):
+            whole = {
+                "algorithm": "m.megolm.v1.aes-sha2", "ciphertext": "x", "sender_key": "x", "session_id": "x",
+                "device_id": "x", "m.relates_to": odd,
+            }  # fmt: skip
+            await ann.put(room, "send/m.room.encrypted", {**whole, field: odd})
+        for kind, field in (
+            ("m.room.name", "name"), ("m.room.topic", "topic"), ("m.room.canonical_alias", "alias"),
+            ("m.room.avatar", "url"), ("m.room.tombstone", "replacement_room"),
+            ("m.room.pinned_events", "pinned"), ("m.room.join_rules", "join_rule"),
+        ):  # fmt: skip
+            await ann.put(room, f"state/{kind}", {field: odd})
+        await ann.put(room, f"state/m.room.member/{ann.user_id}", {"membership": "join", "displayname": odd})
+    assert (await asks(ann, room, bot, "!ping")).body.startswith("pong")
+    await bot.stop()
+    again = await start_bot(ann)
+    assert (await asks(ann, room, again, "!ping")).body.startswith("pong")
+
+
+async def test_what_cannot_be_taken_in_is_passed_over(
+    person: StartPerson,
+    start_bot: StartBot,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ann, bob = await person(), await person("bob")
+    bot = await start_bot(ann)
+    room = await met(ann, bot, bob)
+
+    async def fail(_: object) -> None:
+        raise KeyError("made up")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(bot._session.client, "_handle_joined_rooms", fail)
+        await bob.say(room, "talk")
+        await until(lambda: "is passed over: KeyError" in caplog.text)
+    assert (await asks(ann, room, bot, "!ping")).body.startswith("pong")
+
+
+async def test_a_fault_of_the_bot_is_said_once_and_ends_nothing(
+    person: StartPerson, start_bot: StartBot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ann = await person()
+    bot = await start_bot(ann)
+    room = await met(ann, bot)
+    with monkeypatch.context() as patch:
+        patch.setattr("huskies.chat.replies.pong", lambda *_: 1 // 0)
+        assert "is my fault" in (await asks(ann, room, bot, "ping")).body
+    assert (await asks(ann, room, bot, "ping")).body.startswith("pong")

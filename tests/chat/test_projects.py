@@ -132,7 +132,7 @@ async def test_a_removal_is_asked_for_and_answered_by_the_same_person(
     await ann.say(room, "!remove project web-shop")
     question = (await ann.hears(room, me, 3))[-1]
     await ann.react(room, question.event_id, "👍\ufe0f")
-    assert "web-shop is removed" in (await ann.hears(room, me, 4))[-1].body
+    assert "web-shop is removed: container huskies-web-shop" in (await ann.hears(room, me, 4))[-1].body
     assert maker.removed == ["web-shop"]
     await ann.say(room, "!remove project nowhere")
     assert "no project nowhere" in (await ann.hears(room, me, 5))[-1].body

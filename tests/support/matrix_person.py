@@ -7,6 +7,7 @@ import itertools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import quote
 
 import aiohttp
 from nio import (
@@ -22,6 +23,7 @@ from nio import (
 )
 from nio.store import SqliteStore
 from tests.support.synapse import PASSWORD
+from yarl import URL
 
 PATIENCE: Final = 60.0
 _ENCRYPTION: Final = {
@@ -43,6 +45,7 @@ class Person:
         self.events: list[tuple[str, Event]] = []
         self._arrived = asyncio.Condition()
         self._reading: asyncio.Task[None] | None = None
+        self._http = aiohttp.ClientSession()
 
     async def log_in(self) -> None:
         answer = await self.client.login(PASSWORD)
@@ -54,6 +57,7 @@ class Person:
         if self._reading is not None:
             self._reading.cancel()
             await asyncio.gather(self._reading, return_exceptions=True)
+        await self._http.close()
         await self.client.close()
         if self.client.store is not None:
             self.client.store.database.close()
@@ -92,6 +96,15 @@ class Person:
         assert isinstance(answer, RoomSendResponse), answer
         return str(answer.event_id)
 
+    async def put(self, room_id: str, what: str, content: dict[str, Any]) -> int:
+        """Send any content as it is; the status that the homeserver answers with."""
+        path = f"{self.client.homeserver}/_matrix/client/v3/rooms/{quote(room_id)}/{quote(what)}"
+        if what.startswith("send/"):
+            path += f"/{next(_NUMBERS)}"
+        headers = {"Authorization": f"Bearer {self.client.access_token}"}
+        async with self._http.put(URL(path, encoded=True), json=content, headers=headers) as answer:
+            return answer.status
+
     def heard(self, room_id: str, sender: str) -> list[Event]:
         """The messages of someone in a room."""
         return [
@@ -111,10 +124,8 @@ class Person:
         """The devices of someone that have keys, as the homeserver knows them."""
         headers = {"Authorization": f"Bearer {self.client.access_token}"}
         body: dict[str, Any] = {"device_keys": {user_id: []}}
-        async with (
-            aiohttp.ClientSession(self.client.homeserver, headers=headers) as session,
-            session.post("/_matrix/client/v3/keys/query", json=body) as answer,
-        ):
+        path = f"{self.client.homeserver}/_matrix/client/v3/keys/query"
+        async with self._http.post(path, json=body, headers=headers) as answer:
             devices: dict[str, Any] = (await answer.json())["device_keys"].get(user_id, {})
             return {name: device["keys"] for name, device in devices.items()}
 

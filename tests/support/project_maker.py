@@ -48,7 +48,7 @@ class ProjectMaker:
 
     async def _remove(self, request: web.Request) -> web.Response:
         self.removed.append(request.match_info["name"])
-        return web.json_response({"left": []})
+        return web.json_response({"removed": ["container huskies-web-shop"]})
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[ProjectMaker]:

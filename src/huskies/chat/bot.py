@@ -9,6 +9,7 @@ import sqlite3
 from pathlib import Path
 from typing import Final
 
+from filelock import FileLock, Timeout
 from nio import ProfileGetDisplayNameResponse, SyncResponse
 
 from huskies.chat.account import directory_of
@@ -21,9 +22,10 @@ from huskies.chat.mutes import Mutes
 from huskies.chat.session import HomeserverError, LoggedOutError, Session, UnreadableError
 from huskies.chat.settings import BOT_FILE, BotSettings
 from huskies.chat.store import CommandStore
-from huskies.errors import StoreError
+from huskies.errors import ConfigError, StoreError
 from huskies.protocol.backoff import Backoff
 
+_LOCK: Final = "lock"
 _STORE: Final = "bot.db"
 
 _log = logging.getLogger("huskies.chat")
@@ -41,6 +43,7 @@ class Bot:
         self._settings = settings
         self._gateway = gateway
         self._data_dir = data_dir
+        self._lock = FileLock(directory_of(data_dir) / _LOCK)
         self._session = Session(settings, data_dir)
         self._store = CommandStore(
             directory_of(data_dir) / _STORE, f"{settings.homeserver} {settings.username}"
@@ -62,7 +65,7 @@ class Bot:
 
     @property
     def channel(self) -> MatrixChannel | None:
-        """Where notifications go that name no other; None where `room_ids` is empty."""
+        """The one of the first room; None where `room_ids` is empty."""
         return next(iter(self.channels), None)
 
     def names(self) -> list[str]:
@@ -72,7 +75,11 @@ class Bot:
         return list(dict.fromkeys(name for name in names if name))
 
     async def start(self) -> None:
-        """Log in, and begin to read; raises `ConfigError` where the login is refused."""
+        """Log in, and begin to read; raises `ConfigError` where the login is refused.
+
+        Whether it raises or not, `stop` is to follow.
+        """
+        self._hold()
         self._failure = asyncio.get_running_loop().create_future()
         # What it warns of is said here in other words, or is tried again.
         logging.getLogger("nio").setLevel(logging.ERROR)
@@ -101,8 +108,17 @@ class Bot:
         await self._session.close()
         await self._gateway.close()
         self._store.close()
+        self._lock.release()
         if self._failure is not None and not self._failure.done():
             self._failure.set_result(None)
+
+    def _hold(self) -> None:
+        """See to it that no other process is the same device; raises `ConfigError`."""
+        try:
+            self._lock.acquire(timeout=0)
+        except Timeout:
+            problem = "another process runs this bot; stop that one, or name another --data-dir"
+            raise ConfigError(str(directory_of(self._data_dir)), problem) from None
 
     # --- reading -----------------------------------------------------------------------------------
 

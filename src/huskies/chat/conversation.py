@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import sqlite3
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
@@ -16,6 +17,7 @@ from huskies.chat.formatted import Reply
 from huskies.chat.inbox import TAKEN_WITHIN_MS, Inbox
 from huskies.chat.session import Session
 from huskies.chat.store import CommandStore, Taken
+from huskies.errors import HuskiesError
 from huskies.notify.channel import DeliveryError, DoubtfulError
 from huskies.protocol.backoff import Backoff
 from huskies.sockets import clean
@@ -87,9 +89,18 @@ class Conversation:
             elif age_ms > TAKEN_WITHIN_MS + _PATIENCE_MS:
                 await self._say(taken, replies.too_late(taken.body), inbox)
             else:
-                await self._do(taken, inbox.command_in(taken), inbox)
+                await self._try(taken, inbox)
             self._store.answered(taken.event_id)
             self._under_way.discard(taken.event_id)
+
+    async def _try(self, taken: Taken, inbox: Inbox) -> None:
+        try:
+            await self._do(taken, inbox.command_in(taken), inbox)
+        except (HuskiesError, sqlite3.Error):
+            raise
+        except Exception:  # noqa: BLE001 - it would fail again at the next start, and end the bot each time
+            _log.exception("a command of %s went wrong", clean(taken.sender))
+            await self._say(taken, replies.went_wrong(), inbox, part="end")
 
     async def _do(self, taken: Taken, command: commands.Command | None, inbox: Inbox) -> None:
         # Not its text: a URL in it may hold a password.

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Mapping
-from typing import Any, Final, TypeVar
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import Any, Final, TypeAlias, TypeVar
 
 import aiohttp
 import msgspec
@@ -34,6 +34,7 @@ _ADVICE: Final = {
 }
 
 _Shape = TypeVar("_Shape")
+Trusting: TypeAlias = Callable[[], Trust | aiohttp.Fingerprint]
 
 
 class GatewayAnswerError(HuskiesError):
@@ -60,7 +61,7 @@ class _Problem(msgspec.Struct):
 
 
 class _Removed(msgspec.Struct):
-    left: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
 
 
 class Step(msgspec.Struct, frozen=True):
@@ -85,12 +86,12 @@ class _Line(msgspec.Struct):
 class GatewayClient:
     """One gateway at a base URL of http(s), asked with a token where there is one.
 
+    `trust` is asked for each request whom to trust that it is the gateway: its certificate may be renewed.
+
     Each method raises `GatewayUnreachableError` and `GatewayAnswerError`.
     """
 
-    def __init__(
-        self, url: str, *, token: str | None = None, trust: Trust | aiohttp.Fingerprint = True
-    ) -> None:
+    def __init__(self, url: str, *, token: str | None = None, trust: Trusting = lambda: True) -> None:
         self.url = url
         headers = {} if token is None else {"Authorization": f"Bearer {token}"}
         self._session: aiohttp.ClientSession | None = None
@@ -146,12 +147,12 @@ class GatewayClient:
         raise GatewayAnswerError("the gateway's answer broke off: look whether the project is there")
 
     async def remove_project(self, name: str) -> tuple[str, ...]:
-        """Take a project's container away; what is still there of it."""
+        """Take a project's container away; what was removed, in words."""
         limit = aiohttp.ClientTimeout(total=_REMOVE_LIMIT, sock_connect=_CONNECT_LIMIT)
         async with self._asking("DELETE", f"{PROJECTS_PATH}/{name}", limit) as answer:
             if answer.status == 204:  # noqa: PLR2004 - "no content" has no other name
                 return ()
-            return (await self._whole(answer, _Removed, (_OK,))).left
+            return (await self._whole(answer, _Removed, (_OK,))).removed
 
     async def _get(self, path: str, query: Mapping[str, str], shape: type[_Shape]) -> _Shape:
         limit = aiohttp.ClientTimeout(total=_ANSWER_LIMIT, sock_connect=_CONNECT_LIMIT)
@@ -172,7 +173,7 @@ class GatewayClient:
         headers = {"Accept": accept}
         try:
             async with self._session.request(
-                method, self.url + path, timeout=limit, headers=headers, ssl=self._trust, **more
+                method, self.url + path, timeout=limit, headers=headers, ssl=self._trust(), **more
             ) as answer:
                 yield answer
         except TimeoutError:

@@ -26,11 +26,11 @@ _CANDIDATES_SHOWN: Final = 10
 
 
 class Made(msgspec.Struct, frozen=True):
-    """A project that was made, as the gateway says it; empty where it says nothing."""
+    """A project that was made, as the gateway says it; `ssh` is None where no key may log in."""
 
     name: str
     url: str = ""
-    ssh: str = ""
+    ssh: str | None = None
     container: str = ""
     directory: str = ""
 
@@ -240,6 +240,11 @@ def too_late(body: str) -> Reply:
     return said("I was away when you asked ", Code(body), "; ask again if you still want to know")
 
 
+def went_wrong() -> Reply:
+    """The bot has a fault."""
+    return said("That went wrong, and is my fault; my log says more")
+
+
 def kept() -> Reply:
     """Someone said no."""
     return said("Nothing is removed")
@@ -258,10 +263,9 @@ def really_remove(name: str, seconds: float) -> Reply:
     )  # fmt: skip
 
 
-def removed(name: str, left: Sequence[str]) -> Reply:
-    """A project was removed."""
-    still = f"; still there: {', '.join(left)}" if left else ""
-    return said(Bold(name), f" is removed{still}")
+def removed(name: str, what: Sequence[str]) -> Reply:
+    """A project was removed; `what` of it, in words."""
+    return said(Bold(name), f" is removed{': ' if what else ''}{', '.join(what)}")
 
 
 def _attention(message: Message, found: Sequence[Need], now_ms: int) -> None:

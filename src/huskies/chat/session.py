@@ -283,10 +283,12 @@ class Session:
                 _log.warning("a message to a device was refused: %s", clean(str(answer)))
 
     def _judge_devices(self) -> None:
-        if self._settings.encrypt_to == "all":
-            return
         for device in self.client.device_store:
-            if device.ed25519 in self._settings.devices:
+            if self._settings.encrypt_to == "all":
+                # It may have been another setting's.
+                if self.client.olm.is_device_blacklisted(device):
+                    self.client.unblacklist_device(device)
+            elif device.ed25519 in self._settings.devices:
                 self.client.verify_device(device)
             elif device.user_id != self.user_id or device.id != self.client.device_id:
                 self.client.blacklist_device(device)

@@ -59,7 +59,7 @@ class BotSettings(msgspec.Struct, frozen=True, kw_only=True):
     """What the bot is started with.
 
     Exactly one of `password` and `access_token` is set. `name`: what it is called beside its account's own
-    names. The first of `room_ids` is where notifications go that name no other. Nobody outside
+    names. `room_ids` are the rooms that are told things. Nobody outside
     `allowed_users` is answered. `encrypt_to`: whether every device of a room's members can read what it says
     in encrypted rooms, or only those whose fingerprints are in `devices`; then it also obeys only those.
     """

@@ -104,7 +104,7 @@ class Chat:
         from huskies.chat.bot import Bot
         from huskies.chat.gateway import GatewayClient
 
-        gateway = GatewayClient(self._gateway_url, token=self._token, trust=self.trust())
+        gateway = GatewayClient(self._gateway_url, token=self._token, trust=self.trust)
         return Bot(settings, gateway=gateway, mutes=desk, data_dir=self._data_dir)
 
     def trust(self) -> Trust:
