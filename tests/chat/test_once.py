@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncIterator, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from huskies.chat.bot import Bot
 from huskies.gateway.server import Gateway
 from huskies.notify.channel import DoubtfulError, Outgoing
 from huskies.readers.times import now_ms
+from huskies.storage.sqlite import open_reader
 
 pytestmark = IN_MATRIX
 _SEND = re.compile(r"/rooms/[^/]+/send/")
@@ -43,21 +45,23 @@ async def met(person: Person, bot_id: str, *others: str, encrypted: bool) -> str
     return room
 
 
-async def said_last(person: Person, room: str, bot_id: str) -> list[Any]:
-    """What the bot has said once it has answered one more command: nothing comes after that."""
-    before = len(person.heard(room, bot_id))
-    await person.say(room, "!help")
-    await person.until(
-        lambda: any(
-            "story STORY" in getattr(event, "body", "") for event in person.heard(room, bot_id)[before:]
-        )
-    )
-    return [event for event in person.heard(room, bot_id) if "story STORY" not in getattr(event, "body", "")]
+async def all_said(person: Person, room: str, bot_id: str, data_dir: Path) -> list[Any]:
+    """What the bot has said once every command that it took has its answer."""
+    await until(lambda: set(states(data_dir)) == {"answered"})
+    # What stands before it has arrived when it has.
+    marker = await person.say(room, "now", msgtype="m.notice")
+    await person.until(lambda: any(event.event_id == marker for _, event in person.events))
+    return person.heard(room, bot_id)
+
+
+def states(data_dir: Path) -> list[str]:
+    with closing(open_reader(data_dir / "matrix" / "bot.db")) as db:
+        return [state for (state,) in db.execute("SELECT state FROM commands")]
 
 
 @pytest.mark.parametrize("encrypted", [False, True], ids=["plain", "encrypted"])
 async def test_a_reply_that_is_lost_leaves_one_answer(
-    person: StartPerson, start_bot: StartBot, proxy: LossyProxy, *, encrypted: bool
+    person: StartPerson, start_bot: StartBot, proxy: LossyProxy, tmp_path: Path, *, encrypted: bool
 ) -> None:
     ann = await person()
     bot = await start_bot(ann, homeserver=proxy.url)
@@ -66,9 +70,27 @@ async def test_a_reply_that_is_lost_leaves_one_answer(
     proxy.loses = lambda method, path: sending(method, path) and not proxy.lost
     await ann.say(room, "!ping")
     await proxy.until_lost()
-    await ann.hears(room, me)
-    [answer] = await said_last(ann, room, me)
+    [answer] = await all_said(ann, room, me, tmp_path / "bot")
     assert answer.body.startswith("pong")
+
+
+@pytest.mark.parametrize("lost", ["/keys/claim", "/sendToDevice/", "/keys/query"])
+async def test_keys_that_are_not_shared_at_first_are_shared_before_anything_is_said(
+    person: StartPerson, start_bot: StartBot, proxy: LossyProxy, lost: str
+) -> None:
+    ann, bob = await person(), await person("bob")
+    bot = await start_bot(ann, homeserver=proxy.url)
+    me = bot._session.user_id
+    proxy.drops = lambda _, path: lost in path
+    room = await met(ann, me, bob.user_id, encrypted=True)
+    await bob.join(room)
+    await ann.say(room, "!ping")
+    await proxy.until_lost(2)
+    proxy.drops = lambda _method, _path: False
+    for one in (ann, bob):
+        [answer] = await one.hears(room, me)
+        assert answer.decrypted
+        assert answer.body.startswith("pong")
 
 
 @pytest.fixture
@@ -87,9 +109,27 @@ def bot_process(
 
 
 def allow(process: BotProcess, *people: Person) -> None:
-    path = process.log.parent / "bot.toml"
+    path = process.data_dir / "bot.toml"
     names = ", ".join(f'"{one.user_id}"' for one in people)
     path.write_text(path.read_text().replace("allowed_users = []", f"allowed_users = [{names}]"))
+
+
+async def test_a_bot_that_is_killed_before_it_answered_answers_once(
+    person: StartPerson, bot_process: tuple[BotProcess, str], proxy: LossyProxy
+) -> None:
+    process, me = bot_process
+    ann = await person()
+    allow(process, ann)
+    process.start()
+    room = await met(ann, me, encrypted=False)
+    proxy.drops = sending
+    await ann.say(room, "!ping")
+    await proxy.until_lost()
+    await asyncio.to_thread(process.kill)
+    proxy.drops = lambda _method, _path: False
+    await asyncio.to_thread(process.start)
+    [answer] = await all_said(ann, room, me, process.data_dir)
+    assert answer.body.startswith("pong")
 
 
 @pytest.mark.parametrize("encrypted", [False, True], ids=["plain", "encrypted"])
@@ -110,7 +150,7 @@ async def test_a_bot_that_is_killed_before_it_knows_that_it_answered_answers_onc
     devices = await ann.devices_of(me) if encrypted else None
     proxy.loses = lambda _method, _path: False
     await asyncio.to_thread(process.start)
-    [answer] = await said_last(ann, room, me)
+    [answer] = await all_said(ann, room, me, process.data_dir)
     assert answer.body.startswith("pong")
     if encrypted:
         assert devices is not None
@@ -119,7 +159,7 @@ async def test_a_bot_that_is_killed_before_it_knows_that_it_answered_answers_onc
 
 
 async def test_a_homeserver_that_is_killed_in_between_has_one_answer(
-    person: StartPerson, start_bot: StartBot, proxy: LossyProxy, synapse: Synapse
+    person: StartPerson, start_bot: StartBot, proxy: LossyProxy, synapse: Synapse, tmp_path: Path
 ) -> None:
     ann = await person()
     bot = await start_bot(ann, homeserver=proxy.url)
@@ -131,8 +171,7 @@ async def test_a_homeserver_that_is_killed_in_between_has_one_answer(
     await asyncio.to_thread(synapse.kill)
     proxy.loses = lambda _method, _path: False
     await asyncio.to_thread(synapse.start)
-    await ann.hears(room, me)
-    [answer] = await said_last(ann, room, me)
+    [answer] = await all_said(ann, room, me, tmp_path / "bot")
     assert answer.body.startswith("pong")
 
 
@@ -154,6 +193,7 @@ async def test_a_message_in_doubt_is_found(
     start_bot: StartBot,
     proxy: LossyProxy,
     monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
     *,
     encrypted: bool,
 ) -> None:
@@ -189,7 +229,10 @@ async def test_a_message_in_doubt_is_found(
         patch.setattr(channel, "transaction_id", lambda _: "")
         assert await once_more.channel.look_for(doubtful) == found
     assert await once_more.channel.send(doubtful) == found
-    assert len(await said_last(ann, room, me)) == 1
+    await ann.say(room, "!ping")
+    await ann.hears(room, me, 2)
+    first, ping = await all_said(ann, room, me, tmp_path / "bot")
+    assert (first.event_id, ping.body[:4]) == (found.remote_id, "pong")
 
 
 async def restarted(bot: Bot, start_bot: StartBot, person: Person, proxy: LossyProxy, room: str) -> Bot:

@@ -36,7 +36,7 @@ class BotProcess:
     """A bot that can be killed and started again; its log is a file."""
 
     def __init__(self, data_dir: Path, gateway_url: str, password: str) -> None:
-        self._data_dir = data_dir
+        self.data_dir = data_dir
         self._command = [sys.executable, "-m", "tests.support.bot_process", str(data_dir), gateway_url]
         self._environment = {
             **os.environ,

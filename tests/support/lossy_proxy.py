@@ -1,4 +1,4 @@
-"""Stands between a bot and its homeserver, and loses replies to what the homeserver has done."""
+"""Stands between a bot and its homeserver, and loses requests, or replies to what the homeserver has done."""
 
 from __future__ import annotations
 
@@ -15,12 +15,16 @@ _HOP_BY_HOP: Final = {"connection", "content-encoding", "content-length", "host"
 
 
 class LossyProxy:
-    """`loses` says of which requests (method and path) the reply is lost; those are counted in `lost`."""
+    """`loses` says of which requests (method and path) the reply is lost, `drops` which do not get there.
+
+    What was lost is in `lost`. `refuses`: the homeserver is away.
+    """
 
     def __init__(self, target: str) -> None:
         self._target = target
         self.url = ""
         self.loses: Callable[[str, str], bool] = lambda _method, _path: False
+        self.drops: Callable[[str, str], bool] = lambda _method, _path: False
         self.lost: list[str] = []
         self.refuses = False
         self._open: set[asyncio.Transport] = set()
@@ -41,6 +45,8 @@ class LossyProxy:
         assert self._session is not None
         assert request.transport is not None
         self._open.add(request.transport)
+        if self.drops(request.method, request.path):
+            return await self._lose(request)
         body = await request.read()
         headers = {name: value for name, value in request.headers.items() if name.lower() not in _HOP_BY_HOP}
         target = URL(self._target + request.raw_path, encoded=True)
@@ -52,12 +58,15 @@ class LossyProxy:
         except aiohttp.ClientError:
             return self._cut(request)
         if self.loses(request.method, request.path):
-            async with self._changed:
-                self.lost.append(request.path)
-                self._changed.notify_all()
-            return self._cut(request)
+            return await self._lose(request)
         kept = {name: value for name, value in answer.headers.items() if name.lower() not in _HOP_BY_HOP}
         return web.Response(status=answer.status, body=answered, headers=kept)
+
+    async def _lose(self, request: web.BaseRequest) -> web.Response:
+        async with self._changed:
+            self.lost.append(request.path)
+            self._changed.notify_all()
+        return self._cut(request)
 
     @staticmethod
     def _cut(request: web.BaseRequest) -> web.Response:
