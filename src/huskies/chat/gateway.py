@@ -34,7 +34,7 @@ _ADVICE: Final = {
 }
 
 _Shape = TypeVar("_Shape")
-Trusting: TypeAlias = Callable[[], Trust | aiohttp.Fingerprint]
+Trusting: TypeAlias = Callable[[], Trust]
 
 
 class GatewayAnswerError(HuskiesError):
