@@ -26,7 +26,7 @@ from platformdirs import user_cache_path
 
 BASE_IMAGE: Final = "huskies-tests-debian"
 # Debian has programs where only root's PATH looks.
-_PATH: Final = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
+PATH: Final = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
 # Which Debian has the Python that runs here: then what is installed here fits there.
 _SUITES: Final = {(3, 11): "bookworm", (3, 13): "trixie"}
 _PACKAGES: Final = ("python3", "python3-venv", "python3-pip", "git", "openssh-server", "ca-certificates")
@@ -37,7 +37,7 @@ _SUBNETS: Final = 250
 
 def missing() -> str | None:
     """What keeps an engine from being started here, in one line; None: nothing."""
-    lacking = [program for program in _PROGRAMS if shutil.which(program, path=_PATH) is None]
+    lacking = [program for program in _PROGRAMS if shutil.which(program, path=PATH) is None]
     if lacking:
         return f"{', '.join(lacking)} not installed: `make needs` installs it"
     if os.geteuid() != 0:
@@ -98,11 +98,11 @@ def _start() -> dict[str, Any]:
             *words,
         ],
         check=True,
-        env={**os.environ, "PATH": _PATH},
+        env={**os.environ, "PATH": PATH},
     )
     state = {"host": host, "directory": str(directory), "bridge": bridge}
     try:
-        until(lambda: _answers(host), "the engine answers")
+        until(lambda: answers(host), "the engine answers")
         client = docker.APIClient(host, version="auto")
         client.import_image(src=str(_root_file_system()), repository=BASE_IMAGE, tag="latest")
         client.close()
@@ -119,10 +119,10 @@ def _stop(state: dict[str, Any]) -> None:
         pid = int((directory / "d.pid").read_text())
         os.kill(pid, signal.SIGTERM)
         until(lambda: not _runs(pid), "the engine ended")
-    subprocess.run(["ip", "link", "delete", state["bridge"]], check=True, env={"PATH": _PATH})
+    subprocess.run(["ip", "link", "delete", state["bridge"]], check=True, env={"PATH": PATH})
     for line in Path("/proc/self/mounts").read_text().splitlines():
         if (place := line.split()[1]).startswith(f"{directory}/"):
-            subprocess.run(["umount", "--lazy", place], check=False, env={"PATH": _PATH})
+            subprocess.run(["umount", "--lazy", place], check=False, env={"PATH": PATH})
     shutil.rmtree(directory)
 
 
@@ -130,7 +130,7 @@ def _make_bridge() -> tuple[str, str]:
     """A network interface of the engine's own, and this machine's address on it."""
     name = f"hsk{os.getpid()}"
     used = subprocess.run(
-        ["ip", "-4", "addr"], check=True, capture_output=True, text=True, env={"PATH": _PATH}
+        ["ip", "-4", "addr"], check=True, capture_output=True, text=True, env={"PATH": PATH}
     )
     number = next(
         each
@@ -143,7 +143,7 @@ def _make_bridge() -> tuple[str, str]:
         ("addr", "add", f"{address}/24", "dev", name),
         ("link", "set", name, "up"),
     ):
-        subprocess.run(["ip", *words], check=True, env={"PATH": _PATH})
+        subprocess.run(["ip", *words], check=True, env={"PATH": PATH})
     return name, address
 
 
@@ -167,13 +167,16 @@ def _make_root(root: Path, suite: str) -> None:
         ["debootstrap", "--variant=minbase", f"--include={','.join(_PACKAGES)}", suite, root],
         check=True,
         stdout=subprocess.DEVNULL,
-        env={**os.environ, "PATH": _PATH},
+        env={**os.environ, "PATH": PATH},
     )
     for package in (root / "var/cache/apt/archives").glob("*.deb"):
         package.unlink()
 
 
-def _answers(host: str) -> bool:
+def answers(host: str) -> bool:
+    """Whether an engine answers there."""
+    if not Path(host.removeprefix("unix://")).exists():
+        return False
     try:
         client = docker.APIClient(host, version="auto")
     except docker.errors.DockerException:
