@@ -170,5 +170,19 @@ COPIES_MAX: Final = 100
 EVENT_BODY_BYTES_MAX: Final = 256 << 10
 RECENT_POLL_EVENTS_MAX: Final = 10_000
 
+# --- the chat bot ----------------------------------------------------------------------------------
+# A command that was sent longer ago is history: whoever asked has gone on.
+COMMAND_AGE_MAX_MS: Final = 5 * 60_000
+# Between taking a command and beginning it, others may be under way.
+COMMAND_WAIT_MAX_MS: Final = 60_000
+# How long an answer is tried to be delivered. The homeserver knows two attempts of one message for a day.
+ANSWER_AGE_MAX_MS: Final = 12 * 3_600_000
+# How long someone may think about whether a project is to be removed.
+CONFIRM_LIMIT: Final = 60.0
+COMMANDS_AT_ONCE: Final = 8
+# Of a message's text and HTML together, as JSON. An event may have 64 KiB; an edit says everything twice, and
+# encryption takes a third more.
+MESSAGE_BYTES_MAX: Final = 20_000
+
 # --- the processes ---------------------------------------------------------------------------------
 SHUTDOWN_LIMIT: Final = 5.0

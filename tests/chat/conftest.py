@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any, Final, Protocol
 
 import aiohttp
 import pytest
 from tests.gateway.conftest import starting
-from tests.support.matrix_person import Person
+from tests.support.matrix_person import PATIENCE, Person
 from tests.support.synapse import PASSWORD, Synapse, installed, running
 
 from huskies import config, logs
@@ -37,6 +37,13 @@ def _nothing_left_from_other_tests(monkeypatch: pytest.MonkeyPatch) -> None:
 def synapse(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Synapse]:
     with running(tmp_path_factory.mktemp("synapse")) as one:
         yield one
+
+
+async def until(holds: Callable[[], object]) -> None:
+    """Wait until a condition holds; a bot comes back with pauses of its own."""
+    async with asyncio.timeout(PATIENCE):
+        while not holds():  # noqa: ASYNC110 - the conditions are of many kinds
+            await asyncio.sleep(0.01)
 
 
 class Muted:

@@ -10,14 +10,14 @@ from typing import Any
 import aiohttp
 import pytest
 from nio import Event
-from tests.chat.conftest import IN_MATRIX, Muted, StartBot, StartPerson, push
-from tests.gateway.conftest import until
+from tests.chat.conftest import IN_MATRIX, Muted, StartBot, StartPerson, push, until
 from tests.support.gateway_process import blocked
 from tests.support.lossy_proxy import LossyProxy
 from tests.support.matrix_person import Person
 from tests.support.synapse import PASSWORD, Synapse
 
-from huskies.chat import inbox, session
+from huskies import limits
+from huskies.chat import session
 from huskies.chat.bot import Bot
 from huskies.errors import ConfigError
 from huskies.gateway.server import Gateway
@@ -168,7 +168,7 @@ async def test_what_was_said_before_is_history(
     assert "No project has joined" in ann.heard(room, id_of(again))[-1].body
     await again.stop()
     await ann.say(room, "!projects")
-    monkeypatch.setattr(inbox, "TAKEN_WITHIN_MS", -60_000)
+    monkeypatch.setattr(limits, "COMMAND_AGE_MAX_MS", -60_000)
     ignoring = await start_bot(ann)
     await until(lambda: ignoring._session.ready)
     await until(lambda: ignoring._store.token() is not None)
@@ -204,6 +204,9 @@ async def test_a_room_of_the_settings_is_joined_and_told_things(
     assert edit.source["content"]["m.new_content"]["body"] == "resolved"
     assert behind.source["content"]["m.relates_to"]["rel_type"] == "m.thread"
     assert behind.source["content"]["m.relates_to"]["event_id"] == first.event_id
+    # As long as one can be, and twice that in an edit that is encrypted.
+    long = message("5", text="😀" * 50_000, html="é" * 50_000, edits=told.remote_id)
+    assert await channel.send(long) == told
     # An edit is found, and named as what it edits.
     assert await channel.look_for(message("3", edits=told.remote_id)) == told
     await channel.close()

@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.chat.conftest import IN_MATRIX, StartBot, StartPerson
-from tests.gateway.conftest import until
+from tests.chat.conftest import IN_MATRIX, StartBot, StartPerson, until
 from tests.support.bot_process import BotProcess
 from tests.support.lossy_proxy import LossyProxy
 from tests.support.matrix_person import Person
@@ -152,6 +151,8 @@ async def test_a_bot_that_is_killed_before_it_knows_that_it_answered_answers_onc
     await asyncio.to_thread(process.start)
     [answer] = await all_said(ann, room, me, process.data_dir)
     assert answer.body.startswith("pong")
+    assert await asyncio.to_thread(process.end) == 0
+    assert "Traceback" not in process.log.read_text()
     if encrypted:
         assert devices is not None
         assert len(devices) == 1

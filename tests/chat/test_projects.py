@@ -11,7 +11,7 @@ from tests.chat.conftest import IN_MATRIX, StartBot, StartPerson
 from tests.support.matrix_person import Person
 from tests.support.project_maker import ProjectMaker
 
-from huskies.chat import answering
+from huskies import limits
 
 pytestmark = IN_MATRIX
 RESULT = {
@@ -144,8 +144,7 @@ async def test_a_removal_is_asked_for_and_answered_by_the_same_person(
 async def test_a_yes_that_comes_too_late_removes_nothing(
     person: StartPerson, start_bot: StartBot, maker: ProjectMaker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("huskies.chat.conversation.ASKED_FOR", -1.0)
-    assert answering.ASKED_FOR == 60.0
+    monkeypatch.setattr(limits, "CONFIRM_LIMIT", -1.0)
     ann = await person()
     bot = await start_bot(ann, gateway_url=maker.url)
     me = bot._session.user_id

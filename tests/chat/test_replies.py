@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from huskies.chat import replies
 from huskies.chat.content import content_of
-from huskies.chat.formatted import MESSAGE_MAX, Bold, Code, Message, Reply, fitting, size_of
+from huskies.chat.formatted import Bold, Code, Message, Reply, fitting, size_of
+from huskies.limits import MESSAGE_BYTES_MAX
 from huskies.readers.fleet import ProjectView, Received, StoryView
 
 NOW = datetime(2026, 1, 31, 14, 0, tzinfo=UTC)
@@ -127,7 +128,7 @@ def test_what_finds_no_room_is_counted() -> None:
     for number in range(5_000):
         message.line(Bold(f"line {number}"), " ", Code("x"))
     reply = message.reply()
-    assert size_of(reply.text, reply.html) <= MESSAGE_MAX
+    assert size_of(reply.text, reply.html) <= MESSAGE_BYTES_MAX
     lines = reply.text.splitlines()
     assert lines[-1] == f"… and {5_000 - len(lines) + 1} more lines, which are too many for one message"
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import signal
 import subprocess
@@ -14,6 +13,7 @@ from huskies import logs
 from huskies.chat.bot import Bot
 from huskies.chat.gateway import GatewayClient
 from huskies.chat.settings import load_bot
+from huskies.cli import runtime
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 
@@ -58,19 +58,27 @@ class BotProcess:
         self._process.send_signal(signal.SIGKILL)
         self._process.wait(60)
 
+    def end(self) -> int:
+        """As whoever runs it would; its exit status."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGTERM)
+        return self._process.wait(60)
+
     def close(self) -> None:
         if self._process is not None and self._process.poll() is None:
             self.kill()
 
 
-async def _run(data_dir: Path, gateway_url: str) -> None:
-    bot = Bot(
-        load_bot(data_dir, os.environ), gateway=GatewayClient(gateway_url), mutes=NoMutes(), data_dir=data_dir
-    )
-    await bot.start()
-    await bot.wait()
+def _run(data_dir: Path, gateway_url: str) -> None:
+    settings = load_bot(data_dir, os.environ)
+
+    async def launch(services: runtime.Services) -> None:
+        gateway = GatewayClient(gateway_url)
+        await services.start(Bot(settings, gateway=gateway, mutes=NoMutes(), data_dir=data_dir))
+
+    runtime.run(launch)
 
 
 if __name__ == "__main__":
     logs.set_up()
-    asyncio.run(_run(Path(sys.argv[1]), sys.argv[2]))
+    _run(Path(sys.argv[1]), sys.argv[2])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
-from typing import Final
 
 from huskies.chat import commands, replies
 from huskies.chat.commands import Command
@@ -15,12 +14,6 @@ from huskies.errors import GatewayUnreachableError
 from huskies.readers.finding import NotFoundError, find, forgotten
 from huskies.readers.fleet import ProjectView
 from huskies.readers.times import now_ms
-
-# How long someone may think about whether a project is to be removed (s).
-ASKED_FOR: Final = 60.0
-
-# What a command changes; whatever else may be done again without harm.
-Changing = commands.NewProject | commands.RemoveProject
 
 
 class Answers:

@@ -7,13 +7,16 @@ from typing import Any, Final
 import aiohttp
 from nio import (
     ErrorResponse,
+    GroupEncryptionError,
+    LocalProtocolError,
     MegolmEvent,
+    OlmUnverifiedDeviceError,
     RoomSendResponse,
 )
 
 from huskies.chat.content import DELIVERY_FIELD, NOTICE, TEXT, Content, content_of, transaction_id
 from huskies.chat.formatted import Reply
-from huskies.chat.session import HomeserverError, LoggedOutError, Session, reason
+from huskies.chat.session import HomeserverError, LoggedOutError, Session, is_closed, reason
 from huskies.errors import ConfigError
 from huskies.notify.channel import DeliveryError, DoubtfulError, Outgoing, Receipt
 from huskies.sockets import clean
@@ -87,8 +90,15 @@ async def send(session: Session, room_id: str, content: Content) -> str:
         )
     except aiohttp.ClientConnectorError as error:
         raise DeliveryError(f"the homeserver cannot be reached: {reason(error)}") from None
+    except (LocalProtocolError, GroupEncryptionError, OlmUnverifiedDeviceError) as error:
+        # What was prepared holds no more: the bot is logged out, or someone has joined.
+        raise DeliveryError(f"the session changed: {reason(error)}") from None
     except (aiohttp.ClientError, TimeoutError, OSError) as error:
         raise DoubtfulError(f"no answer of the homeserver: {reason(error)}") from None
+    except RuntimeError as error:
+        if not is_closed(error):
+            raise
+        raise DoubtfulError("the connection was closed, to log in again") from None
     if isinstance(answer, RoomSendResponse):
         return str(answer.event_id)
     raise _refused(answer)

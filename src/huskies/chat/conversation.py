@@ -7,26 +7,21 @@ import logging
 import random
 import sqlite3
 from collections.abc import Callable
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
+from huskies import limits
 from huskies.chat import commands, replies
-from huskies.chat.answering import ASKED_FOR, Answers
+from huskies.chat.answering import Answers
 from huskies.chat.channel import send
 from huskies.chat.content import answer_id, content_of
 from huskies.chat.formatted import Reply
-from huskies.chat.inbox import TAKEN_WITHIN_MS, Inbox
+from huskies.chat.inbox import Inbox
 from huskies.chat.session import Session
 from huskies.chat.store import CommandStore, Taken
 from huskies.errors import HuskiesError
 from huskies.notify.channel import DeliveryError, DoubtfulError
 from huskies.protocol.backoff import Backoff
 from huskies.sockets import clean
-
-# The homeserver knows two attempts of one message for a day; later ones might say it twice.
-_GIVE_UP_MS: Final = 12 * 3_600_000
-_AT_ONCE: Final = 8
-# Between taking a command and beginning it, others may be under way.
-_PATIENCE_MS: Final = 60_000
 
 _log = logging.getLogger("huskies.chat")
 
@@ -50,7 +45,7 @@ class Conversation:
         self._answers = answers
         self._failed = failed
         self._questions: dict[tuple[str, str], _Question] = {}
-        self._few = asyncio.Semaphore(_AT_ONCE)
+        self._few = asyncio.Semaphore(limits.COMMANDS_AT_ONCE)
         self._tasks: set[asyncio.Task[None]] = set()
         self._under_way: set[str] = set()
 
@@ -82,11 +77,11 @@ class Conversation:
     async def _carry_out(self, taken: Taken, inbox: Inbox) -> None:
         async with self._few:
             age_ms = self._session.now_ms() - taken.sent_ms
-            if age_ms > _GIVE_UP_MS:
+            if age_ms > limits.ANSWER_AGE_MAX_MS:
                 _log.warning("a command of %s is too old to be answered", clean(taken.sender))
             elif taken.begun:
                 await self._say(taken, replies.interrupted(taken.body), inbox, part="end")
-            elif age_ms > TAKEN_WITHIN_MS + _PATIENCE_MS:
+            elif age_ms > limits.COMMAND_AGE_MAX_MS + limits.COMMAND_WAIT_MAX_MS:
                 await self._say(taken, replies.too_late(taken.body), inbox)
             else:
                 await self._try(taken, inbox)
@@ -142,10 +137,10 @@ class Conversation:
         who = (taken.room_id, taken.sender)
         loop = asyncio.get_running_loop()
         # Someone may answer before this knows that it was asked.
-        self._questions[who] = _Question(name, None, loop.time() + _GIVE_UP_MS / 1_000)
-        event_id = await self._say(taken, replies.really_remove(name, ASKED_FOR), inbox)
+        self._questions[who] = _Question(name, None, loop.time() + limits.ANSWER_AGE_MAX_MS / 1_000)
+        event_id = await self._say(taken, replies.really_remove(name, limits.CONFIRM_LIMIT), inbox)
         if self._questions.get(who) is not None:
-            self._questions[who] = _Question(name, event_id, loop.time() + ASKED_FOR)
+            self._questions[who] = _Question(name, event_id, loop.time() + limits.CONFIRM_LIMIT)
 
     async def _decide(self, taken: Taken, inbox: Inbox, *, yes: bool) -> None:
         question = self._question(taken.room_id, taken.sender)
@@ -186,7 +181,7 @@ class Conversation:
             except DoubtfulError as error:
                 _log.info("an answer is in doubt, and sent again under the same name: %s", error)
             except DeliveryError as error:
-                if error.permanent or self._session.now_ms() - taken.sent_ms > _GIVE_UP_MS:
+                if error.permanent or self._session.now_ms() - taken.sent_ms > limits.ANSWER_AGE_MAX_MS:
                     _log.warning("an answer to %s was not delivered: %s", clean(taken.sender), error)
                     return None
                 _log.info("an answer waits: %s", error)

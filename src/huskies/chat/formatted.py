@@ -8,11 +8,9 @@ from typing import Final, NamedTuple, TypeAlias
 
 import msgspec
 
+from huskies.limits import MESSAGE_BYTES_MAX
 from huskies.logs import printable
 
-# Of a message's text and HTML together, as JSON. An event may have 64 KiB; an edit says everything twice, and
-# encryption takes a third more.
-MESSAGE_MAX: Final = 20_000
 # What one part of a line may have: a reason can be long, and there are others.
 _PART_MAX: Final = 1_000
 # Left free for saying how much was left out.
@@ -50,7 +48,7 @@ class Message:
     def __init__(self) -> None:
         self._text: list[str] = []
         self._html: list[str] = []
-        self._room = MESSAGE_MAX - _LAST_LINE
+        self._room = MESSAGE_BYTES_MAX - _LAST_LINE
         self._left_out = 0
 
     def line(self, *parts: Part) -> None:
@@ -77,10 +75,10 @@ class Message:
 
 def fitting(reply: Reply) -> Reply:
     """The message, cut visibly where it is too long to be sent; then without its format."""
-    if size_of(reply.text, reply.html) <= MESSAGE_MAX:
+    if size_of(reply.text, reply.html) <= MESSAGE_BYTES_MAX:
         return reply
     # Each character takes at most 12 bytes in each of both.
-    room = MESSAGE_MAX - _LAST_LINE
+    room = MESSAGE_BYTES_MAX - _LAST_LINE
     text = reply.text[:room]
     while size_of(text, html.escape(text)) > room:
         text = text[: len(text) * 9 // 10]

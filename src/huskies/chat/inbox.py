@@ -16,6 +16,7 @@ from nio import (
     SyncResponse,
 )
 
+from huskies import limits
 from huskies.chat import commands
 from huskies.chat.content import is_edit, thread_of
 from huskies.chat.session import HomeserverError, Session
@@ -23,10 +24,10 @@ from huskies.chat.settings import BotSettings
 from huskies.chat.store import Taken
 from huskies.sockets import clean
 
-# Older ones are history: whoever asked has gone on.
-TAKEN_WITHIN_MS: Final = 300_000
 # Messages whose keys have not come yet, the newest.
 _UNREAD_MAX: Final = 200
+# Who was named in the log, so that it is once.
+_OUTSIDERS_MAX: Final = 1_000
 _PAGE_EVENTS: Final = 100
 _THUMBS_UP: Final = ("👍", "✅", "✔")
 _THUMBS_DOWN: Final = ("👎", "❌")
@@ -99,7 +100,7 @@ class Inbox:
     async def _left_out(self, room_id: str, before: str | None, since: str) -> list[Any]:
         """What the homeserver left out of its answer, as far as it is young enough; the oldest first."""
         found: list[Any] = []
-        oldest_ms = self._session.now_ms() - TAKEN_WITHIN_MS
+        oldest_ms = self._session.now_ms() - limits.COMMAND_AGE_MAX_MS
         while before is not None:
             page = await self._session.page_before(room_id, before, since, _PAGE_EVENTS)
             found += page.events
@@ -167,6 +168,8 @@ class Inbox:
     def _obeys(self, room_id: str, event: Any) -> bool:  # noqa: ANN401 - see above
         sender = event.sender
         if sender not in self._settings.allowed_users:
+            if len(self._outsiders) >= _OUTSIDERS_MAX:
+                self._outsiders.clear()
             if sender not in self._outsiders:
                 self._outsiders.add(sender)
                 _log.warning("%s in %s is not in allowed_users: not answered", clean(sender), clean(room_id))
@@ -180,7 +183,7 @@ class Inbox:
 
     def _is_old(self, event: Any) -> bool:  # noqa: ANN401 - see above
         sent_ms = getattr(event, "server_timestamp", None)
-        return not isinstance(sent_ms, int) or sent_ms < self._session.now_ms() - TAKEN_WITHIN_MS
+        return not isinstance(sent_ms, int) or sent_ms < self._session.now_ms() - limits.COMMAND_AGE_MAX_MS
 
 
 def _inviter(state: Iterable[Any], user_id: str) -> str | None:

@@ -346,6 +346,10 @@ class Session:
             raise HomeserverError(f"no answer within {limit:g} s") from None
         except (aiohttp.ClientError, OSError) as error:
             raise HomeserverError(f"the connection broke: {reason(error)}") from None
+        except RuntimeError as error:
+            if not is_closed(error):
+                raise
+            raise HomeserverError("the connection was closed, to log in again") from None
         except LocalProtocolError as error:
             if not self.client.logged_in:
                 # Where another request was told so.
@@ -373,6 +377,11 @@ class Session:
             retry_after=retry_after,
             refused=status in _FINAL,
         )
+
+
+def is_closed(error: RuntimeError) -> bool:
+    """Whether aiohttp says so that its session was closed: it has no error of its own for that."""
+    return str(error) == "Session is closed"
 
 
 def reason(error: Exception) -> str:
