@@ -248,7 +248,7 @@ async def test_a_gateway_that_is_away_is_said_in_the_room(person: StartPerson, s
 
 
 async def test_a_wrong_password_ends_the_start(start_bot: StartBot) -> None:
-    with pytest.raises(ConfigError, match=r"bot\.toml: the homeserver refused the login") as error:
+    with pytest.raises(ConfigError, match=r"bot\.toml: it refused the login with 403") as error:
         await start_bot(password="something else")
     assert "something else" not in str(error.value)
 

@@ -14,12 +14,13 @@ from nio import ProfileGetDisplayNameResponse, SyncResponse
 
 from huskies.chat.account import directory_of
 from huskies.chat.answering import Answers
+from huskies.chat.asking import HomeserverError, LoggedOutError
 from huskies.chat.channel import MatrixChannel
 from huskies.chat.conversation import Conversation
 from huskies.chat.gateway import GatewayClient
 from huskies.chat.inbox import Inbox
 from huskies.chat.mutes import Mutes
-from huskies.chat.session import HomeserverError, LoggedOutError, Session, UnreadableError
+from huskies.chat.session import Session, UnreadableError
 from huskies.chat.settings import BOT_FILE, BotSettings
 from huskies.chat.store import CommandStore
 from huskies.errors import ConfigError, StoreError

@@ -14,12 +14,12 @@ from nio import (
     RoomSendResponse,
 )
 
+from huskies.chat.asking import HomeserverError, LoggedOutError, is_closed, reason, status_of, words_of
 from huskies.chat.content import DELIVERY_FIELD, NOTICE, TEXT, Content, content_of, transaction_id
 from huskies.chat.formatted import Reply
-from huskies.chat.session import HomeserverError, LoggedOutError, Session, is_closed, reason
+from huskies.chat.session import Session
 from huskies.errors import ConfigError
 from huskies.notify.channel import DeliveryError, DoubtfulError, Outgoing, Receipt
-from huskies.sockets import clean
 
 _SERVER_FAILED: Final = 500
 _LIMITED: Final = 429
@@ -105,9 +105,8 @@ async def send(session: Session, room_id: str, content: Content) -> str:
 
 
 def _refused(answer: ErrorResponse) -> DeliveryError | DoubtfulError:
-    status = getattr(getattr(answer, "transport_response", None), "status", 0)
-    said = clean(f"{answer.status_code or ''} {answer.message}".strip())
-    words = f"the homeserver answered {status}: {said}"
+    status = status_of(answer)
+    words = f"the homeserver answered {status}: {words_of(answer)}"
     if not status or status >= _SERVER_FAILED:
         # A proxy in front of it may say so of what it has passed on.
         return DoubtfulError(words)

@@ -18,8 +18,9 @@ from nio import (
 
 from huskies import limits
 from huskies.chat import commands
+from huskies.chat.asking import HomeserverError
 from huskies.chat.content import is_edit, thread_of
-from huskies.chat.session import HomeserverError, Session
+from huskies.chat.session import Session
 from huskies.chat.settings import BotSettings
 from huskies.chat.store import Taken
 from huskies.sockets import clean

@@ -1,4 +1,4 @@
-"""The bot's session with its homeserver: logging in as the same device, reading on, encrypting for a room.
+"""The bot's session with its homeserver: logging in as the same device, and reading on.
 
 One attempt each: whoever calls decides when to try again, and knows what a failure means for it.
 """
@@ -12,18 +12,13 @@ from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeVar
 
-import aiohttp
 import msgspec
 from nio import (
     AsyncClient,
     AsyncClientConfig,
-    DevicesError,
     EncryptionError,
-    ErrorResponse,
-    LocalProtocolError,
     LoginResponse,
     MegolmEvent,
-    Response,
     RoomMessagesResponse,
     SyncResponse,
     WhoamiResponse,
@@ -31,6 +26,8 @@ from nio import (
 from nio.store import SqliteStore
 
 from huskies.chat import account
+from huskies.chat.asking import REQUEST_LIMIT, HomeserverError, LoggedOutError, ask
+from huskies.chat.keys import Keys
 from huskies.chat.settings import BOT_FILE, BotSettings
 from huskies.errors import ConfigError, HuskiesError
 from huskies.readers.times import now_ms
@@ -41,17 +38,7 @@ SYNC_HELD_MS: Final = 30_000
 _SYNC_LIMIT: Final = 45.0
 # The first answer tells of every member of every room.
 _FIRST_SYNC_LIMIT: Final = 300.0
-_REQUEST_LIMIT: Final = 30.0
 _STORE: Final = "keys.db"
-_UNKNOWN_TOKEN: Final = "M_UNKNOWN_TOKEN"  # noqa: S105 - the name of an error
-_REFUSED: Final = (
-    "M_FORBIDDEN",
-    "M_USER_DEACTIVATED",
-    "M_INVALID_USERNAME",
-    "M_UNRECOGNIZED",
-    _UNKNOWN_TOKEN,
-)
-_FINAL: Final = (400, 403, 404)
 _FILTER: Final[dict[str, Any]] = {
     "presence": {"types": []},
     "account_data": {"types": []},
@@ -60,22 +47,6 @@ _FILTER: Final[dict[str, Any]] = {
 
 _log = logging.getLogger("huskies.chat")
 _Answer = TypeVar("_Answer")
-
-
-class HomeserverError(HuskiesError):
-    """The homeserver did not do what was asked; trying again may help.
-
-    `retry_after` (s) is what it asked for. `refused`: it understood, and would say the same again.
-    """
-
-    def __init__(self, problem: str, *, retry_after: float | None = None, refused: bool = False) -> None:
-        super().__init__(problem)
-        self.retry_after = retry_after
-        self.refused = refused
-
-
-class LoggedOutError(HuskiesError):
-    """The homeserver does not know the bot's access token any more."""
 
 
 class UnreadableError(HuskiesError):
@@ -101,8 +72,7 @@ class Session:
         self._where = str(data_dir / BOT_FILE)
         self._directory = account.directory_of(data_dir)
         self._account = account.load(self._directory, settings)
-        # Two that upload keys at once would name them alike, and two that share them wait for each other.
-        self._keys = asyncio.Lock()
+        self._keys = Keys(settings)
         self.client = self._new_client()
         self.ready = False
         # The homeserver's clock less this one's (ms): what is old is so by its time.
@@ -140,9 +110,14 @@ class Session:
         # Before the device is there: see `Account`.
         account.save(self._directory, kept)
         await self._replace_client()
-        answer = await self.ask(
-            self.client.login(self._settings.password, device_name="Huskies"), LoginResponse, "the login"
-        )
+        asking = self.client.login(self._settings.password, device_name="Huskies")
+        try:
+            answer = await self.ask(asking, LoginResponse, "the login")
+        except HomeserverError as error:
+            # A proxy whose homeserver is away says so without a code.
+            if not (error.refused and error.code):
+                raise
+            raise ConfigError(self._where, f"{error}; check homeserver, username and password") from None
         # The homeserver forgets the keys of a device that was logged out; saying them again does no harm.
         self.client.olm.account.shared = False
         self._keep(answer.user_id, answer.device_id, answer.access_token)
@@ -184,7 +159,7 @@ class Session:
         config = AsyncClientConfig(
             max_limit_exceeded=0,
             max_timeouts=0,
-            request_timeout=_REQUEST_LIMIT,
+            request_timeout=REQUEST_LIMIT,
             store=SqliteStore,
             store_name=_STORE,
             encryption_enabled=True,
@@ -229,7 +204,7 @@ class Session:
             self.client.rooms.pop(room_id, None)
         self._look_at_clock(answer)
         try:
-            await self.look_after_keys()
+            await self._keys.look_after(self.client)
         except HomeserverError as error:
             # What came is taken in; the keys are looked after again with what comes next.
             _log.debug("keys wait: %s", error)
@@ -264,127 +239,12 @@ class Session:
         except ValueError:
             self._ahead_ms = 0
 
-    async def look_after_keys(self) -> None:
-        """Upload, ask for and claim whatever keys are due; raises `HomeserverError`."""
-        async with self._keys:
-            await self._look_after_keys()
-
-    async def _look_after_keys(self) -> None:
-        client = self.client
-        if client.should_upload_keys:
-            await self.ask(client.keys_upload(), Response, "the upload of keys")
-        if client.should_query_keys:
-            await self.ask(client.keys_query(), Response, "the devices' keys")
-        self._judge_devices()
-        if client.should_claim_keys:
-            await self.ask(client.keys_claim(client.get_users_for_key_claiming()), Response, "one-time keys")
-        for answer in await self.ask(client.send_to_device_messages(), list, "messages to devices"):
-            if isinstance(answer, DevicesError | ErrorResponse):
-                _log.warning("a message to a device was refused: %s", clean(str(answer)))
-
-    def _judge_devices(self) -> None:
-        for device in self.client.device_store:
-            if self._settings.encrypt_to == "all":
-                # It may have been another setting's.
-                if self.client.olm.is_device_blacklisted(device):
-                    self.client.unblacklist_device(device)
-            elif device.ed25519 in self._settings.devices:
-                self.client.verify_device(device)
-            elif device.user_id != self.user_id or device.id != self.client.device_id:
-                self.client.blacklist_device(device)
-
-    # --- encrypting --------------------------------------------------------------------------------
-
     async def prepare(self, room_id: str) -> None:
-        """See to it that every device that may read the room can; raises `HomeserverError`."""
-        client, room = self.client, self.client.rooms[room_id]
-        if not room.encrypted:
-            return
-        async with self._keys:
-            if not room.members_synced:
-                await self.ask(client.joined_members(room_id), Response, "the room's members")
-            await self._look_after_keys()
-            if client.olm.should_share_group_session(room_id):
-                await self._share(room_id)
-
-    async def _share(self, room_id: str) -> None:
-        client = self.client
-        try:
-            await self.ask(
-                client.share_group_session(room_id, ignore_unverified_devices=True), Response, "sharing keys"
-            )
-        except BaseException:
-            # Left behind where keys could not be claimed; whoever sends next would wait for it for ever.
-            if (waiting := client.sharing_session.pop(room_id, None)) is not None:
-                waiting.set()
-            raise
-        shared = client.olm.outbound_group_sessions[room_id]
-        for user_id in client.rooms[room_id].users:
-            for device in client.device_store.active_user_devices(user_id):
-                who = (user_id, device.id)
-                without = who not in shared.users_shared_with and who not in shared.users_ignored
-                if without and client.olm.session_store.get(device.curve25519) is not None:
-                    # It counts as shared although it was not: what is sent could not be read.
-                    client.invalidate_outbound_session(room_id)
-                    raise HomeserverError(f"the keys of {room_id} did not get to every device")
-
-    # --- asking ------------------------------------------------------------------------------------
+        """See to it that every device that may read the room can; raises as `ask` does."""
+        await self._keys.prepare(self.client, room_id)
 
     async def ask(
-        self, asking: Awaitable[Any], shape: type[_Answer], what: str, *, limit: float = _REQUEST_LIMIT
+        self, asking: Awaitable[Any], shape: type[_Answer], what: str, limit: float = REQUEST_LIMIT
     ) -> _Answer:
-        """The homeserver's answer, which has `limit` seconds.
-
-        Raises `HomeserverError`, `LoggedOutError`, and `ConfigError` where it refuses the login.
-        """
-        try:
-            async with asyncio.timeout(limit):
-                answer = await asking
-        except aiohttp.ClientConnectorError as error:
-            raise HomeserverError(f"it cannot be reached: {reason(error)}") from None
-        except TimeoutError:
-            raise HomeserverError(f"no answer within {limit:g} s") from None
-        except (aiohttp.ClientError, OSError) as error:
-            raise HomeserverError(f"the connection broke: {reason(error)}") from None
-        except RuntimeError as error:
-            if not is_closed(error):
-                raise
-            raise HomeserverError("the connection was closed, to log in again") from None
-        except LocalProtocolError as error:
-            if not self.client.logged_in:
-                # Where another request was told so.
-                raise LoggedOutError("it does not know the bot's access token any more") from None
-            raise HomeserverError(f"the session is not ready: {clean(str(error))}") from None
-        if isinstance(answer, ErrorResponse):
-            self._refused(answer, what)
-        if not isinstance(answer, shape):
-            raise HomeserverError(f"it answered {what} with {type(answer).__name__}")
-        return answer
-
-    def _refused(self, answer: ErrorResponse, what: str) -> None:
-        transport = getattr(answer, "transport_response", None)
-        status = getattr(transport, "status", 0)
-        words = clean(f"{answer.status_code or ''} {answer.message}".strip())
-        if answer.status_code == _UNKNOWN_TOKEN:
-            raise LoggedOutError(f"it does not know the bot's access token any more: {words}")
-        if what == "the login" and answer.status_code in _REFUSED:
-            raise ConfigError(
-                self._where, f"the homeserver refused the login ({words}); check username and password"
-            )
-        retry_after = None if answer.retry_after_ms is None else answer.retry_after_ms / 1_000
-        raise HomeserverError(
-            f"it refused {what} with {status or '?'}: {words}",
-            retry_after=retry_after,
-            refused=status in _FINAL,
-        )
-
-
-def is_closed(error: RuntimeError) -> bool:
-    """Whether aiohttp says so that its session was closed: it has no error of its own for that."""
-    return str(error) == "Session is closed"
-
-
-def reason(error: Exception) -> str:
-    """What went wrong, in words and on one line."""
-    inner = getattr(error, "os_error", None) or error
-    return clean(getattr(inner, "strerror", None) or str(inner) or type(inner).__name__)
+        """The homeserver's answer; see `huskies.chat.asking.ask`."""
+        return await ask(self.client, asking, shape, what, limit)
