@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator, Callable, Mapping
-from typing import Any, Final, TypeAlias, TypeVar
+from typing import Any, Final, TypeVar
 
 import aiohttp
 import msgspec
@@ -34,7 +34,6 @@ _ADVICE: Final = {
 }
 
 _Shape = TypeVar("_Shape")
-Trusting: TypeAlias = Callable[[], Trust]
 
 
 class GatewayAnswerError(HuskiesError):
@@ -91,7 +90,9 @@ class GatewayClient:
     Each method raises `GatewayUnreachableError` and `GatewayAnswerError`.
     """
 
-    def __init__(self, url: str, *, token: str | None = None, trust: Trusting = lambda: True) -> None:
+    def __init__(
+        self, url: str, *, token: str | None = None, trust: Callable[[], Trust] = lambda: True
+    ) -> None:
         self.url = url
         headers = {} if token is None else {"Authorization": f"Bearer {token}"}
         self._session: aiohttp.ClientSession | None = None
