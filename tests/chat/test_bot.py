@@ -193,7 +193,7 @@ async def test_a_room_of_the_settings_is_joined_and_told_things(
     await until(lambda: again._session.ready)
     with pytest.raises(DeliveryError, match="invite it there"):
         await again.channels[1].send(message("1"))
-    told = await channel.send(message("2", urgent=True))
+    told = await channel.send(message("2"))
     edited = await channel.send(message("3", text="resolved", html="<i>resolved</i>", edits=told.remote_id))
     assert edited == told
     await channel.send(message("4", text="under it", html="under it", thread=told.remote_id))

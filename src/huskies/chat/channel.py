@@ -15,7 +15,7 @@ from nio import (
 )
 
 from huskies.chat.asking import HomeserverError, LoggedOutError, is_closed, reason, status_of, words_of
-from huskies.chat.content import DELIVERY_FIELD, NOTICE, TEXT, Content, content_of, transaction_id
+from huskies.chat.content import DELIVERY_FIELD, TEXT, Content, content_of, transaction_id
 from huskies.chat.formatted import Reply
 from huskies.chat.session import Session
 from huskies.errors import ConfigError
@@ -45,7 +45,8 @@ class MatrixChannel:
         content = content_of(
             Reply(message.text, message.html),
             message.delivery_id,
-            kind=TEXT if message.urgent else NOTICE,
+            # What someone should see: clients are silent about notices.
+            kind=TEXT,
             edits=message.edits,
             thread=message.thread,
         )

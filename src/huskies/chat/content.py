@@ -10,8 +10,9 @@ from huskies.chat.formatted import Reply, fitting
 
 # Stands in each message, the same at each attempt: by it a message is found again after a doubtful end.
 DELIVERY_FIELD: Final = "dev.huskies.delivery_id"
+# What answers someone; other bots do not listen to it.
 NOTICE: Final = "m.notice"
-# Clients draw attention to these alone.
+# What clients draw attention to.
 TEXT: Final = "m.text"
 
 Content = dict[str, Any]
