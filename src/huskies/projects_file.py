@@ -12,7 +12,7 @@ from typing import Final
 import tomlkit
 from filelock import FileLock
 from tomlkit import TOMLDocument
-from tomlkit.items import Table
+from tomlkit.items import InlineTable, Table
 
 from huskies.config import PROJECTS_FILE, load_projects
 from huskies.errors import ConfigError
@@ -24,7 +24,8 @@ def list_project(data_dir: Path, name: str, *, url: str, container: str, directo
     """Enter a project that the gateway made; raises `ConfigError`."""
     with editing(data_dir) as document:
         projects = document.setdefault(_PROJECTS, tomlkit.table(is_super_table=True))
-        entry = tomlkit.table()
+        # A table that was written in one line takes nothing else.
+        entry = tomlkit.inline_table() if isinstance(projects, InlineTable) else tomlkit.table()
         entry.update({"url": url, "container": container, "directory": directory})
         projects[name] = entry
 
@@ -32,7 +33,7 @@ def list_project(data_dir: Path, name: str, *, url: str, container: str, directo
 def unlist_project(data_dir: Path, name: str) -> None:
     """Take a project out, whether or not it is there; raises `ConfigError`."""
     with editing(data_dir) as document:
-        table(document, _PROJECTS).pop(name, None)
+        document.get(_PROJECTS, {}).pop(name, None)
 
 
 def table(document: TOMLDocument, name: str) -> Table:

@@ -56,7 +56,7 @@ async def test_a_name_that_is_taken(
     made = engine.create_container(image_tag("base"), name=f"huskies-{name}")
     status, body = await asker.ask("POST", gateway, path, json={"name": name})
     assert status == 409
-    assert f"there is a container huskies-{name} already" in body["error"]
+    assert f"there is a container huskies-{name} already: take another name" in body["error"]
     assert (await asker.ask("DELETE", gateway, f"{path}/{name}"))[0] == 404
     assert engine.inspect_container(made["Id"])["Id"] == made["Id"]
     assert not (gateway._making.settings().directory / name).exists()

@@ -15,6 +15,7 @@ from tests.support.engine import PATH, answers, until
 
 # Podman's own network, as Debian 12 has it.
 _BRIDGE: Final = "cni-podman0"
+_FORWARDING: Final = Path("/proc/sys/net/ipv4/ip_forward")
 _SETTINGS: Final = """
 [containers]
 default_ulimits = ["nofile=20000:20000", "nproc=30000:30000"]
@@ -46,7 +47,7 @@ def podman(docker_host: str, image: str) -> Iterator[str]:
     )
     environment = {**os.environ, "PATH": PATH, "CONTAINERS_CONF": str(directory / "containers.conf")}
     command = ["podman", "--root", f"{directory}/root", "--runroot", f"{directory}/run"]
-    before = _chains()
+    before, forwarding = _chains(), _FORWARDING.read_text()
     try:
         _load(docker_host, image, command, environment)
         host = f"unix://{directory}/p.sock"
@@ -65,6 +66,7 @@ def podman(docker_host: str, image: str) -> Iterator[str]:
             service.wait()
     finally:
         _restore_network(before)
+        _FORWARDING.write_text(forwarding)
         subprocess.run(
             [*command, "system", "reset", "--force"], check=False, env=environment, capture_output=True
         )

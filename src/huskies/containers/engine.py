@@ -13,7 +13,7 @@ from typing import IO, Any, Final
 import msgspec
 
 from huskies.containers.errors import EngineError, EngineUnreachableError, NameTakenError
-from huskies.containers.plan import HOST_GATEWAY, LABEL, SLED_PORT, SSH_PORT, WORK_DIR
+from huskies.containers.plan import GATEWAY_LABEL, HOST_GATEWAY, LABEL, SLED_PORT, SSH_PORT, WORK_DIR
 from huskies.sockets import clean
 
 # Where the library looks where nothing is said.
@@ -56,6 +56,7 @@ class Container(msgspec.Struct, frozen=True, kw_only=True):
     sled: str
     ssh: str
     restarts: int = 0
+    gateway_id: str = ""
 
 
 class Engine:
@@ -126,6 +127,11 @@ class Engine:
                 said = heard or said
                 if heard.lower().startswith("step "):
                     say(heard[:_STEP_SHOWN])
+
+    def drop_unused_images(self, label: str) -> None:
+        """Remove images that have no name any more, no container, and this label. Raises `EngineError`."""
+        with self._asking("remove images of earlier builds") as client:
+            client.prune_images(filters={"dangling": True, "label": label})
 
     # --- containers --------------------------------------------------------------------------------
 
@@ -284,12 +290,14 @@ def _reason(error: BaseException) -> str:
 
 def _container(found: Mapping[str, Any]) -> Container:
     state, config = found["State"], found["Config"]
+    labels = config.get("Labels") or {}
     mounts = {mount.get("Destination"): mount.get("Source", "") for mount in found.get("Mounts") or ()}
     # What was asked for: a container that does not run publishes nothing just now.
     bindings = found.get("HostConfig", {}).get("PortBindings") or {}
     return Container(
         name=found["Name"].lstrip("/"),
-        project=(config.get("Labels") or {}).get(LABEL, ""),
+        project=labels.get(LABEL, ""),
+        gateway_id=labels.get(GATEWAY_LABEL, ""),
         state=state.get("Status", ""),
         health=(state.get("Health") or state.get("Healthcheck") or {}).get("Status", ""),
         image=config.get("Image", ""),

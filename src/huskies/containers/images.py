@@ -21,6 +21,8 @@ from huskies.containers.errors import EngineError
 _FILES: Final = resources.files("huskies.containers").joinpath("images")
 # What an image was built of, by its hash.
 _RECIPE_LABEL: Final = "huskies.recipe"
+# As Dockerfile.base has it, of what an image is put together from.
+_STAGE_LABEL: Final = "huskies.stage"
 _BASE: Final = "base"
 _FILE_MODE: Final = 0o755
 # Whoever works in a container is who owns the directory; root in there has no power over another's.
@@ -119,6 +121,9 @@ class Images:
             say=say,
             is_cancelled=is_cancelled,
         )
+        # Else each new version would leave the one before it, and what it was put together from.
+        for label in (_RECIPE_LABEL, _STAGE_LABEL):
+            self._engine.drop_unused_images(label)
 
 
 def image_files() -> dict[str, bytes]:

@@ -6,11 +6,11 @@ import asyncio
 import logging
 import socket
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import Final, Protocol, TypeVar
+from typing import Final, Protocol
 
 import msgspec
 
@@ -28,6 +28,7 @@ from huskies.containers.plan import (
     make_plan,
     stack_of,
 )
+from huskies.containers.threads import in_thread, to_its_end
 from huskies.containers.undo import Undo
 from huskies.containers.wanted import Wanted
 from huskies.logs import redact, register_secret
@@ -43,7 +44,6 @@ _ENGINE_TURNS: Final = 10
 # Free ports are found and then asked for: someone else may have taken one meanwhile.
 _PORT_TRIES: Final = 5
 _LOG_LINES: Final = 5
-_Found = TypeVar("_Found")
 
 # What is told of a step: its name, one word, and a sentence for people.
 Say = Callable[[str, str], None]
@@ -63,7 +63,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """How a gateway makes projects.
 
     `directory` holds theirs. `gateway_url` is by which containers reach it; `own_url` where it listens.
-    `publish`: the address that containers' ports are published on.
+    `publish`: the address that containers' ports are published on. `gateway_id` says whose they are.
     """
 
     directory: Path
@@ -71,6 +71,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     gateway_url: str | None
     own_url: str
     publish: str
+    gateway_id: str
 
 
 class Gateway(Protocol):
@@ -81,6 +82,9 @@ class Gateway(Protocol):
 
     def why_taken(self, name: str) -> str | None:
         """Why no new project can be called so; None: it can."""
+
+    def is_listed(self, name: str, container: str) -> bool:
+        """Whether it lists this project with this container."""
 
     async def make_token(self, name: str, who: str) -> str:
         """A token for the project's sled; whoever asked is noted."""
@@ -102,6 +106,12 @@ class Gateway(Protocol):
 
     def is_connected(self, name: str) -> bool:
         """Whether a sled of the project is connected."""
+
+
+class _Made:
+    """Whether the container of this name is one that this launch made, and so may remove."""
+
+    is_ours = False
 
 
 class Launcher:
@@ -132,10 +142,10 @@ class Launcher:
         try:
             return await self._steps(wanted, who, say, undo)
         except ProjectError as error:
-            error.left += await _to_its_end(undo.run())
+            error.left += await to_its_end(undo.run())
             raise
         except BaseException:
-            if left := await _to_its_end(undo.run()):
+            if left := await to_its_end(undo.run()):
                 _log.warning("project %s was given up; still there: %s", wanted.name, ", ".join(left))
             raise
         finally:
@@ -147,10 +157,11 @@ class Launcher:
         url = _url_for(wanted, settings)
         say("engine", "asking the container engine")
         await in_thread(self._engine.check)
-        if await in_thread(partial(self._engine.find, container)) is not None:
-            raise NameTakenError(
-                f"there is a container {container} already: `huskies project remove {name}` removes it"
-            )
+        found = await in_thread(partial(self._engine.find, container))
+        if found is not None:
+            is_ours = found.gateway_id == settings.gateway_id
+            hint = f"`huskies project remove {name}` removes it" if is_ours else "take another name"
+            raise NameTakenError(f"there is a container {container} already: {hint}")
         directory = settings.directory / name
         say("directory", f"cloning into {directory}" if wanted.git else f"preparing {directory}")
         await repository.prepare(directory, wanted.git, undo)
@@ -161,9 +172,10 @@ class Launcher:
         secret = await gateway.make_token(name, who)
         register_secret(secret)
         say("container", f"starting container {container}")
-        undo.add(f"container {container}", lambda: in_thread(partial(self._engine.remove, container)))
+        made = _Made()
+        undo.add(f"container {container}", lambda: self._remove(container, made))
         plan = await self._started(
-            wanted, image=image, directory=directory, url=url, secret=secret, publish=settings.publish
+            wanted, made, image=image, directory=directory, url=url, secret=secret, settings=settings
         )
         # Its network may be there only now.
         await gateway.be_reachable()
@@ -188,7 +200,15 @@ class Launcher:
             given_up.set()
 
     async def _started(
-        self, wanted: Wanted, *, image: str, directory: Path, url: str, secret: str, publish: str
+        self,
+        wanted: Wanted,
+        made: _Made,
+        *,
+        image: str,
+        directory: Path,
+        url: str,
+        secret: str,
+        settings: Settings,
     ) -> Plan:
         name = container_name(wanted.name)
         host_address = await in_thread(self._engine.host_address)
@@ -200,9 +220,10 @@ class Launcher:
                 gateway_url=url,
                 host_address=host_address,
                 sled_token=secret,
-                ports=free_ports(publish),
+                ports=free_ports(settings.publish),
+                gateway_id=settings.gateway_id,
             )
-            await in_thread(partial(self._engine.create, name, create_request(plan)))
+            await in_thread(partial(self._create, name, plan, made))
             try:
                 await in_thread(partial(self._engine.start, name))
             except PortTakenError:
@@ -212,6 +233,19 @@ class Launcher:
             else:
                 return plan
         raise AssertionError("returned or raised before")  # pragma: no cover
+
+    def _create(self, name: str, plan: Plan, made: _Made) -> None:
+        # Whatever else goes wrong, it may have been made.
+        made.is_ours = True
+        try:
+            self._engine.create(name, create_request(plan))
+        except NameTakenError:
+            made.is_ours = False
+            raise
+
+    async def _remove(self, name: str, made: _Made) -> None:
+        if made.is_ours:
+            await in_thread(partial(self._engine.remove, name))
 
     async def _connected(self, name: str, container: str) -> None:
         try:
@@ -255,33 +289,6 @@ def free_ports(address: str) -> Ports:
     except OSError as error:
         raise EngineError(f"no port can be published on {address}: {error.strerror}") from None
     return Ports(address, sled, ssh)
-
-
-async def in_thread(call: Callable[[], _Found], *, give_up: Callable[[], None] = lambda: None) -> _Found:
-    """What a blocking call returns; cancelled, it says `give_up` and waits for the call all the same.
-
-    What the call makes is known to be there, or not, when this returns.
-    """
-    work = asyncio.ensure_future(asyncio.to_thread(call))
-    try:
-        return await asyncio.shield(work)
-    except asyncio.CancelledError:
-        give_up()
-        await _to_its_end(asyncio.wait([work]))
-        if not work.cancelled():
-            work.exception()
-        raise
-
-
-async def _to_its_end(work: Awaitable[_Found]) -> _Found:
-    """What `work` returns, however often whoever waits for it is cancelled meanwhile."""
-    task = asyncio.ensure_future(work)
-    while not task.done():
-        try:
-            await asyncio.shield(task)
-        except asyncio.CancelledError:
-            continue
-    return task.result()
 
 
 def _url_for(wanted: Wanted, settings: Settings) -> str:

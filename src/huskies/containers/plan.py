@@ -28,6 +28,8 @@ HOST_GATEWAY: Final = "host-gateway"
 PREFIX: Final = "huskies-"
 # What says that a container is one of ours, whatever it is called.
 LABEL: Final = "huskies.project"
+# And whose: an engine may serve several gateways.
+GATEWAY_LABEL: Final = "huskies.gateway"
 # Where the project's directory is in the container; who works there, and may log in.
 WORK_DIR: Final = "/work"
 USER: Final = "dev"
@@ -78,6 +80,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     git_name: str = ""
     git_email: str = ""
     ssh_key: str = ""
+    gateway_id: str = ""
 
     def __repr__(self) -> str:
         # The token is a secret, and a repr ends up in logs.
@@ -98,6 +101,7 @@ def make_plan(
     host_address: str = HOST_GATEWAY,
     sled_token: str,
     ports: Ports,
+    gateway_id: str = "",
 ) -> Plan:
     """What was asked for, with what was found out."""
     url, via_host = url_for_container(gateway_url)
@@ -115,6 +119,7 @@ def make_plan(
         git_name=wanted.git_name or "",
         git_email=wanted.git_email or "",
         ssh_key=(wanted.ssh_key or "").strip(),
+        gateway_id=gateway_id,
     )
 
 
@@ -147,7 +152,7 @@ def create_request(plan: Plan) -> dict[str, Any]:
     return {
         "Image": plan.image,
         "Env": [f"{name}={value}" for name, value in _environment(plan).items()],
-        "Labels": {LABEL: plan.name},
+        "Labels": {LABEL: plan.name, **({GATEWAY_LABEL: plan.gateway_id} if plan.gateway_id else {})},
         "ExposedPorts": {f"{port}/tcp": {} for port in ports},
         "Healthcheck": {
             "Test": ["CMD-SHELL", HEALTH_COMMAND],

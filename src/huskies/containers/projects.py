@@ -10,8 +10,9 @@ import msgspec
 from huskies.containers import repository
 from huskies.containers.engine import Container, Engine
 from huskies.containers.errors import InvalidProjectError, NameTakenError, UnknownProjectError
-from huskies.containers.launch import Gateway, Launcher, in_thread
+from huskies.containers.launch import Gateway, Launcher
 from huskies.containers.plan import USER, container_name
+from huskies.containers.threads import in_thread
 
 
 class ProjectContainer(msgspec.Struct, frozen=True, kw_only=True):
@@ -31,7 +32,7 @@ class ProjectContainer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Projects:
-    """Works on containers with the projects' label alone. Everything raises `ProjectError`."""
+    """Works on containers that this gateway made, and on no others. Everything raises `ProjectError`."""
 
     def __init__(self, gateway: Gateway, engine: Engine, launcher: Launcher) -> None:
         self._gateway = gateway
@@ -40,7 +41,7 @@ class Projects:
 
     async def all(self) -> list[ProjectContainer]:
         """Every container of a project, by name."""
-        return [_view(each) for each in await in_thread(self._engine.all)]
+        return [_view(each) for each in await in_thread(self._engine.all) if self._is_ours(each)]
 
     async def stop(self, name: str) -> ProjectContainer:
         """Have the container end, and stay so until it is started."""
@@ -80,13 +81,20 @@ class Projects:
             removed.append(f"directory {path}")
         return removed
 
+    def _is_ours(self, found: Container) -> bool:
+        """By its label; or by projects.toml, for one that was made before the gateway was restored."""
+        return found.gateway_id == self._gateway.settings().gateway_id or self._gateway.is_listed(
+            found.project, found.name
+        )
+
     async def _found(self, name: str) -> Container:
         if self._launcher.is_under_way(name):
             raise NameTakenError(f"project {name} is just being made; wait until it is")
         found = await in_thread(partial(self._engine.find, container_name(name)))
-        if found is None or found.project != name:
+        if found is None or found.project != name or not self._is_ours(found):
             raise UnknownProjectError(
-                f"there is no container {container_name(name)}: `huskies project list` shows those there are"
+                f"this gateway made no container {container_name(name)}; `huskies project list` shows what "
+                "it made"
             )
         return found
 

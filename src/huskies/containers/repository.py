@@ -7,11 +7,13 @@ import contextlib
 import os
 import shutil
 import signal
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 from huskies.containers.errors import NameTakenError, ProjectError
 from huskies.containers.images import DEV_UID
+from huskies.containers.threads import in_thread
 from huskies.containers.undo import Undo
 from huskies.logs import redact
 from huskies.sled.layout import Layout, begin
@@ -43,21 +45,21 @@ async def prepare(directory: Path, git: str | None, undo: Undo) -> None:
     Raises `ProjectError`.
     """
     try:
-        await asyncio.to_thread(ensure_private_directory, directory.parent, parents=True)
-        if await asyncio.to_thread(_is_in_use, directory):
+        await in_thread(partial(ensure_private_directory, directory.parent, parents=True))
+        if await in_thread(partial(_is_in_use, directory)):
             if git is not None:
                 raise NameTakenError(
                     f"{directory} is there and not empty: leave git out to take it as it is, or move it away"
                 )
             return
-        await asyncio.to_thread(directory.mkdir, 0o700, exist_ok=True)
-        undo.add(f"directory {directory}", lambda: asyncio.to_thread(_remove, directory))
+        undo.add(f"directory {directory}", lambda: in_thread(partial(_remove, directory)))
+        await in_thread(partial(directory.mkdir, 0o700, exist_ok=True))
         if git is None:
             await _run("init", "--quiet", "--initial-branch=main", "--", str(directory))
-            await asyncio.to_thread(begin, Layout(directory))
+            await in_thread(partial(begin, Layout(directory)))
         else:
             await _run("clone", "--quiet", "--", git, str(directory))
-        await asyncio.to_thread(_give_away, directory)
+        await in_thread(partial(_give_away, directory))
     except OSError as error:
         raise ProjectError(f"{error.filename or directory}: cannot be made: {error.strerror}") from None
 
@@ -73,7 +75,7 @@ async def configured(key: str) -> str:
 async def remove(directory: Path) -> None:
     """Remove a project's directory with all that is in it; raises `ProjectError`."""
     try:
-        await asyncio.to_thread(_remove, directory)
+        await in_thread(partial(_remove, directory))
     except OSError as error:
         raise ProjectError(
             f"{error.filename or directory}: cannot be removed: {error.strerror}",

@@ -58,7 +58,9 @@ def dependency_wheels() -> Iterator[Wheel]:
             # Scripts stand outside, and are made anew where the wheel is installed.
             if ".." not in file.parts and "__pycache__" not in file.parts and not _is_installers(file.parts)
         }
-        yield _wheel(files)
+        # What a system's own packages installed says less; it is for an index then.
+        if any(name.endswith(".dist-info/WHEEL") for name in files):
+            yield _wheel(files)
 
 
 def _dependencies() -> list[Distribution]:

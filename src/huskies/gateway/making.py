@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -12,6 +13,7 @@ from huskies.config import ProjectsFile
 from huskies.containers.errors import InvalidProjectError, ProjectError
 from huskies.containers.images import default_base_image
 from huskies.containers.launch import Settings
+from huskies.containers.threads import in_thread
 from huskies.errors import ConfigError, StoreError
 from huskies.gateway.access import tokens
 from huskies.gateway.access.file import AccessFile
@@ -34,6 +36,7 @@ class Making:
         *,
         data_dir: Path,
         own_url: Callable[[], str],
+        gateway_id: Callable[[], str],
         policy: Callable[[], ProjectsFile],
         guard: Guard,
         writer: AccessFile,
@@ -44,6 +47,7 @@ class Making:
     ) -> None:
         self._data_dir = data_dir.absolute()
         self._own_url = own_url
+        self._gateway_id = gateway_id
         self._policy = policy
         self._guard = guard
         self._writer = writer
@@ -67,6 +71,7 @@ class Making:
             gateway_url=entry.gateway_url,
             own_url=self._own_url(),
             publish=entry.publish,
+            gateway_id=self._gateway_id(),
         )
 
     def made(self) -> list[str]:
@@ -81,10 +86,15 @@ class Making:
             return f"there is a project {name} already: a sled of it is connected"
         return None
 
+    def is_listed(self, name: str, container: str) -> bool:
+        """Whether projects.toml says that the project has this container."""
+        entry = self._policy().projects.get(name)
+        return entry is not None and entry.container == container
+
     async def make_token(self, name: str, who: str) -> str:
         """A token for pushing for this project alone."""
         async with self._lock:
-            _, secret = await asyncio.to_thread(self._make_token, name, who)
+            _, secret = await in_thread(partial(self._make_token, name, who))
         self._guard.refresh()
         return secret
 
@@ -100,7 +110,7 @@ class Making:
     async def revoke_tokens(self, name: str) -> None:
         """Revoke the tokens that were made so, if there are any."""
         async with self._lock:
-            await asyncio.to_thread(self._revoke_tokens, name)
+            await in_thread(partial(self._revoke_tokens, name))
         self._guard.refresh()
 
     def _revoke_tokens(self, name: str) -> None:
@@ -112,13 +122,15 @@ class Making:
     async def register(self, name: str, url: str, container: str, directory: str) -> None:
         """Enter it in projects.toml."""
         try:
-            await asyncio.to_thread(
-                projects_file.list_project,
-                self._data_dir,
-                name,
-                url=url,
-                container=container,
-                directory=directory,
+            await in_thread(
+                partial(
+                    projects_file.list_project,
+                    self._data_dir,
+                    name,
+                    url=url,
+                    container=container,
+                    directory=directory,
+                )
             )
         except (ConfigError, StoreError) as error:
             raise ProjectError(str(error)) from None
@@ -126,7 +138,7 @@ class Making:
     async def forget(self, name: str) -> None:
         """Take it out of projects.toml."""
         try:
-            await asyncio.to_thread(projects_file.unlist_project, self._data_dir, name)
+            await in_thread(partial(projects_file.unlist_project, self._data_dir, name))
         except ConfigError as error:
             raise ProjectError(str(error)) from None
 

@@ -292,6 +292,7 @@ class Gateway:
         self._making = Making(
             data_dir=self._settings.data_dir,
             own_url=lambda: self.url,
+            gateway_id=lambda: self.peers.gateway_id,
             policy=self.policy,
             guard=self.guard,
             writer=self._access,
