@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from fuzz import chat, events, files, headers, served, sessions, stored, terminal
+from fuzz import chat, events, files, headers, projects, served, sessions, stored, terminal
 from fuzz.target import Target
 
 TARGETS: Final[tuple[Target, ...]] = (
@@ -12,6 +12,7 @@ TARGETS: Final[tuple[Target, ...]] = (
     *events.TARGETS,
     *sessions.TARGETS,
     *headers.TARGETS,
+    *projects.TARGETS,
     *served.TARGETS,
     *stored.TARGETS,
     *terminal.TARGETS,

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import docker
 import pytest
-from tests.containers.conftest import PATIENCE, WITH_ENGINE, Asker
+from tests.containers.conftest import PATIENCE, PROJECTS, WITH_ENGINE, Asker
 from tests.gateway.conftest import StartGateway, stop
 from tests.support.operator import Operator
 
@@ -107,7 +107,10 @@ async def test_it_has_no_power_over_the_machine(
     gateway: Gateway, asker: Asker, engine: docker.APIClient, name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("DEBUG")
-    made = await asker.result(gateway, name, memory="512m", cpus=0.5)
+    made = await asker.result(gateway, name, memory="512m", cpus=0.5, stack="python")
+    output = await in_container(engine, name, "python3 -m pip --version; huskies-health && echo healthy")
+    assert output.startswith("pip ")
+    assert output.endswith("healthy\n")
     found = engine.inspect_container(made["container"])
     host = found["HostConfig"]
     assert (host["Privileged"], host["CapDrop"], host["CapAdd"]) == (False, ["ALL"], None)
@@ -125,6 +128,21 @@ async def test_it_has_no_power_over_the_machine(
     assert secret.startswith("husky_")
     assert secret not in caplog.text
     assert secret not in bytes(engine.logs(made["container"])).decode()
+
+
+async def test_another_gateway_s_container_is_not_listed_and_not_removed(
+    gateway: Gateway, asker: Asker, engine: docker.APIClient, start_gateway: StartGateway, name: str
+) -> None:
+    await asker.result(gateway, name)
+    another = await start_gateway(name="another", projects=PROJECTS)
+    assert (await asker.ask("GET", another, "/gateway/containers"))[1] == {"containers": []}
+    for method, below in (("DELETE", ""), ("POST", "/stop"), ("POST", "/start"), ("GET", "/logs")):
+        assert (await asker.ask(method, another, f"/gateway/projects/{name}{below}"))[0] == 404
+    status, body = await asker.ask("POST", another, "/gateway/projects", json={"name": name})
+    assert status == 409
+    assert body["error"] == f"there is a container huskies-{name} already: take another name"
+    assert engine.inspect_container(f"huskies-{name}")["State"]["Running"]
+    assert gateway.sessions.state(name).connected
 
 
 async def test_what_is_killed_comes_back_with_nothing_lost(

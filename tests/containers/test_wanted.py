@@ -98,7 +98,7 @@ def test_keys_that_may_log_in(text: str) -> None:
     "text",
     [
         "", "ssh-ed25519", f'command="id" {KEY}', f"{KEY}\n{KEY}", f"restrict {KEY}", f"{KEY} a\rb",
-        "-----BEGIN OPENSSH PRIVATE KEY-----\nAAAA", "ssh-ed25519 !!!!",
+        f"{KEY} \u202e",        "-----BEGIN OPENSSH PRIVATE KEY-----\nAAAA", "ssh-ed25519 !!!!",
     ],
 )  # fmt: skip
 def test_what_is_no_key(text: str) -> None:

@@ -103,8 +103,9 @@ def _give_away(directory: Path) -> None:
     os.chown(directory, DEV_UID, DEV_UID)
 
 
-async def _run(*arguments: str, limit: float = CLONE_LIMIT) -> str:
+async def _run(*arguments: str, limit: float | None = None) -> str:
     """What git printed; raises `CloneError` with what it said. Nothing of it runs on when this returns."""
+    limit = CLONE_LIMIT if limit is None else limit
     try:
         process = await asyncio.create_subprocess_exec(
             "git",

@@ -129,7 +129,7 @@ def is_git_url(text: str) -> bool:
 
 def is_ssh_key(text: str) -> bool:
     """Whether it is one public key, and nothing that could change what a login may do."""
-    return _KEY.fullmatch(text.strip()) is not None
+    return text.strip().isprintable() and _KEY.fullmatch(text.strip()) is not None
 
 
 def is_memory(text: str) -> bool:
