@@ -12,6 +12,7 @@ from typing import Any, Final, Protocol
 import aiohttp
 import pytest
 from tests.gateway.conftest import starting
+from tests.support.chat_scene import Scene
 from tests.support.matrix_person import PATIENCE, Person
 from tests.support.synapse import PASSWORD, Synapse, installed, running
 
@@ -131,6 +132,13 @@ async def start_bot(
     yield start
     for bot in bots:
         await bot.stop()
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> Iterator[Scene]:
+    one = Scene(tmp_path / "data")
+    yield one
+    one.close()
 
 
 async def push(url: str, *events: dict[str, Any], project: str = "web-shop") -> None:

@@ -2,70 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pytest
-from nio import Event
 from tests.chat.conftest import IN_MATRIX, StartPerson, push
-from tests.cli.conftest import SOURCES, Process
-from tests.support.matrix_person import Person
-from tests.support.synapse import PASSWORD, Synapse
+from tests.support.chat_scene import Scene, edits, told
+from tests.support.synapse import Synapse
 
 from huskies.readers.times import now_ms
 
 pytestmark = IN_MATRIX
-
-
-class Scene:
-    """A gateway's directory with a bot in it, and processes that serve it."""
-
-    def __init__(self, data_dir: Path) -> None:
-        self._data_dir = data_dir
-        self._processes: list[Process] = []
-        self.url = ""
-
-    def set_up(self, homeserver: str, username: str, room: str, allowed: str) -> None:
-        self._data_dir.mkdir(mode=0o700)
-        lines = (
-            f'homeserver = "{homeserver}"',
-            f'username = "{username}"',
-            'password_file = "password"',
-            f'room_ids = ["{room}"]',
-            f'allowed_users = ["{allowed}"]',
-        )
-        (self._data_dir / "bot.toml").write_text("\n".join(lines) + "\n")
-        (self._data_dir / "password").write_text(PASSWORD)
-        (self._data_dir / "password").chmod(0o600)
-
-    def start(self) -> Process:
-        arguments = (
-            "gateway",
-            "--port",
-            self.url.rpartition(":")[2] or "0",
-            "--data-dir",
-            str(self._data_dir),
-        )
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("HUSKIES_")}
-        process = Process(arguments, {**environment, "PYTHONPATH": str(SOURCES)}, self._data_dir)
-        self._processes.append(process)
-        self.url = process.line("gateway").split()[1]
-        process.line("chat")
-        return process
-
-    def close(self) -> None:
-        for process in self._processes:
-            process.kill()
-
-
-@pytest.fixture
-def scene(tmp_path: Path) -> Iterator[Scene]:
-    one = Scene(tmp_path / "data")
-    yield one
-    one.close()
 
 
 def blocked(story: str, reason: str) -> dict[str, Any]:
@@ -80,21 +27,6 @@ def unblocked(story: str) -> dict[str, Any]:
         "type": "stage_transition", "story_id": story, "story_name": "", "from_stage": "2_current",
         "to_stage": "2_current", "timestamp_ms": now_ms(),
     }  # fmt: skip
-
-
-def edits(events: list[Event]) -> list[Event]:
-    return [
-        event
-        for event in events
-        if event.source["content"].get("m.relates_to", {}).get("rel_type") == "m.replace"
-    ]
-
-
-def told(person: Person, room: str, bot: str) -> list[str]:
-    """The messages of the bot that are no change of an earlier one."""
-    heard = person.heard(room, bot)
-    changes = edits(heard)
-    return [event.body for event in heard if event not in changes]
 
 
 async def test_what_needs_someone_is_one_message_that_says_when_it_is_over(
