@@ -22,7 +22,7 @@ from tests.support.told import (
 )
 
 from huskies.events.model import EVENT_TYPES
-from huskies.notify.core import BEHIND_MS, STALE_MS
+from huskies.notify.core import BEHIND_MS, FLOOD_MAX, FLOOD_MS, STALE_MS
 from huskies.notify.quiet import parse_quiet
 from huskies.notify.rules import Escalation, Rule
 from huskies.notify.state import ABOUT_MAX, Draft
@@ -214,6 +214,19 @@ def test_a_digest_collects_and_says_how_much_there_was() -> None:
     assert teller.after(2 * HOUR) == []
     teller.take(moved("1_bug_x", to="4_merge", at_ms=teller.now_ms))
     assert len(teller.after(HOUR)) == 1
+
+
+def test_a_flood_of_one_project_becomes_one_message_and_lets_others_be_heard() -> None:
+    teller = Teller()
+    told = [teller.take(blocked(f"{number}_bug_x")) for number in range(1, FLOOD_MAX + 51)]
+    assert [len(drafts) for drafts in told] == [1] * FLOOD_MAX + [0] * 50
+    assert len(teller.take(blocked(), project="web")) == 1
+    teller.restart()
+    [flood] = teller.after(FLOOD_MS)
+    assert flood.subject == "shop: 50 events in a minute; 50 stories are held up"
+    assert len(teller.take(blocked("999_bug_x", at_ms=teller.now_ms))) == 1
+    [end] = teller.take(moved(f"{FLOOD_MAX + 1}_bug_x", at_ms=teller.now_ms))
+    assert end.thread == flood.delivery_id
 
 
 def test_a_summary_names_some_of_its_events_and_its_name_stands_for_all() -> None:

@@ -11,8 +11,8 @@ from huskies.notify.rules import Doubtful
 from huskies.notify.seen import Seen
 
 # Why messages are told together, later: what came late, quiet hours, a digest, the end of a muting, the
-# notifier's own start, and events that nobody has any more.
-Why: TypeAlias = Literal["replay", "quiet", "digest", "mute", "start", "gap"]
+# notifier's own start, events that nobody has any more, and a flood.
+Why: TypeAlias = Literal["replay", "quiet", "digest", "mute", "start", "gap", "flood"]
 
 # Of what is told together, so much is told one by one.
 LINES_MAX: Final = 20

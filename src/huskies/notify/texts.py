@@ -150,19 +150,18 @@ def clock(unix_ms: int, zone: tzinfo | None, now_ms: int) -> str:
 def _subject(found: Collection, held_up: int) -> str:
     stories = f"{held_up} {'story is' if held_up == 1 else 'stories are'} held up"
     where = f"{found.project}: " if found.project else ""
-    match found.why:
-        case "start":
-            return f"{where}{stories} now"
-        case "mute":
-            return f"{where}{stories}; it was muted"
-        case "gap":
-            return "events were missed" + (f"; {stories}" if held_up else "")
-        case "replay":
-            return f"{where}{_events(found.events)} came late" + (f"; {stories}" if held_up else "")
-        case "quiet":
-            return f"{where}{_events(found.wanted)} in quiet hours" + (f"; {stories}" if held_up else "")
-        case "digest":
-            return f"{where}{_events(found.wanted)}" + (f"; {stories}" if held_up else "")
+    if found.why == "start":
+        return f"{where}{stories} now"
+    if found.why == "mute":
+        return f"{where}{stories}; it was muted"
+    what = {
+        "gap": "events were missed",
+        "replay": f"{_events(found.events)} came late",
+        "quiet": f"{_events(found.wanted)} in quiet hours",
+        "flood": f"{_events(found.wanted)} in a minute",
+        "digest": _events(found.wanted),
+    }[found.why]
+    return f"{where}{what}" + (f"; {stories}" if held_up else "")
 
 
 def _happened(found: Collection, zone: tzinfo | None, now_ms: int) -> str:
