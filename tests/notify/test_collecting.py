@@ -22,7 +22,8 @@ from tests.support.told import (
 )
 
 from huskies.events.model import EVENT_TYPES
-from huskies.notify.core import BEHIND_MS, FLOOD_MAX, FLOOD_MS, STALE_MS
+from huskies.notify.collecting import FLOOD_MAX, FLOOD_MS
+from huskies.notify.core import BEHIND_MS, STALE_MS
 from huskies.notify.quiet import parse_quiet
 from huskies.notify.rules import Escalation, Rule
 from huskies.notify.state import ABOUT_MAX, Draft
@@ -223,10 +224,25 @@ def test_a_flood_of_one_project_becomes_one_message_and_lets_others_be_heard() -
     assert len(teller.take(blocked(), project="web")) == 1
     teller.restart()
     [flood] = teller.after(FLOOD_MS)
-    assert flood.subject == "shop: 50 events in a minute; 50 stories are held up"
+    assert flood.subject == "shop: 50 more in a minute; 50 stories are held up"
     assert len(teller.take(blocked("999_bug_x", at_ms=teller.now_ms))) == 1
     [end] = teller.take(moved(f"{FLOOD_MAX + 1}_bug_x", at_ms=teller.now_ms))
     assert end.thread == flood.delivery_id
+    # So it is with what ends, and with what is escalated.
+    ends = [teller.take(moved(f"{number}_bug_x", at_ms=teller.now_ms)) for number in range(1, FLOOD_MAX + 50)]
+    assert sum(map(len, ends)) == FLOOD_MAX - 2
+    [more] = teller.after(FLOOD_MS)
+    assert more.subject == "shop: 50 more in a minute"
+
+
+def test_a_flood_of_escalations_is_one_message() -> None:
+    teller = Teller(Rule(events=HELD_UP, channels=("chat",), escalate=(Escalation(MINUTE, "phone"),)))
+    for number in range(FLOOD_MAX + 50):
+        teller.take(blocked(f"{number}_bug_x"))
+    found = [draft for draft in teller.after(3 * MINUTE) if draft.channel == "phone"]
+    assert len(found) == FLOOD_MAX + 1
+    assert found[-1].subject == "shop: 50 more in a minute; 50 stories are held up"
+    assert not teller.after(HOUR)
 
 
 def test_a_summary_names_some_of_its_events_and_its_name_stands_for_all() -> None:

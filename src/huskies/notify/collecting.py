@@ -17,6 +17,7 @@ from huskies.notify.state import (
     Collection,
     Draft,
     Problem,
+    Recent,
     State,
     Told,
     Why,
@@ -27,6 +28,10 @@ from huskies.notify.state import (
 # any case.
 REST_MS: Final = 10_000
 LONGEST_REPLAY_MS: Final = 600_000
+# Of one project a channel hears so much in so long by itself, and the rest as one message: whoever may push
+# for a project cannot drown what is of others.
+FLOOD_MAX: Final = 100
+FLOOD_MS: Final = 60_000
 # Damage is found block by block.
 GAP_REST_MS: Final = 10_000
 
@@ -76,6 +81,21 @@ def add_line(state: State, found: Collection, identity: str, line: str) -> None:
         _with_identity(found, identity), lines=_with_line(found, line), wanted=found.wanted + 1
     )
     state.collections.put(found.key, found)
+
+
+def flooded(state: State, draft: Draft) -> Collection | None:
+    """Where a message went instead, after so many of its project in its channel; None: it is to be sent."""
+    now_ms, key = draft.queued_ms, f"{draft.channel}/{draft.project}"
+    recent = state.recents.get(key)
+    if recent is None or now_ms >= recent.at_ms + FLOOD_MS:
+        recent = Recent(now_ms)
+    state.recents.put(key, Recent(recent.at_ms, held=recent.held + 1))
+    if recent.held < FLOOD_MAX:
+        return None
+    project, due_ms = draft.project, recent.at_ms + FLOOD_MS
+    found = opened(state, draft.channel, "flood", project, now_ms, due_ms=due_ms, project=project)
+    add_line(state, found, draft.delivery_id, texts.line_of_subject(draft.subject))
+    return found
 
 
 def replaying(state: State, channel: str, project: str, now_ms: int) -> Collection:

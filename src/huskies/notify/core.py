@@ -28,10 +28,6 @@ STALE_MS: Final = 600_000
 # So is one that a gateway received so late: an older sled does not say that it was cut off. Clocks of sleds
 # are not apart by that much.
 BEHIND_MS: Final = 3_600_000
-# Of one project a channel hears so much in so long by itself, and the rest as one message: whoever may push
-# for a project cannot drown what is of others.
-FLOOD_MAX: Final = 100
-FLOOD_MS: Final = 60_000
 # No rule has a longer time between repeats.
 _RECENT_MS: Final = 86_400_000
 
@@ -109,9 +105,8 @@ class Core:
         self, channel: str, rule: Rule, received: Received, now_ms: int, *, why: Why, due_ms: int
     ) -> None:
         # Rules of one channel may have quiet hours that end at different times, and digests of their own.
-        scope = {"quiet": str(due_ms), "flood": received.project}.get(why, str(rule.digest_ms))
-        project = received.project if why == "flood" else ""
-        found = collecting.opened(self.state, channel, why, scope, now_ms, due_ms=due_ms, project=project)
+        scope = str(due_ms if why == "quiet" else rule.digest_ms)
+        found = collecting.opened(self.state, channel, why, scope, now_ms, due_ms=due_ms)
         self._collect(found, rule, received, line=texts.line_of(self._said(received, now_ms)))
 
     def _collect(
@@ -160,26 +155,20 @@ class Core:
             return
         if rule.every_ms:
             self.state.recents.put(key, Recent(now_ms))
-        if (flood_ms := self._flooded_until(channel, received.project, now_ms)) is not None:
-            self._tell_later(channel, rule, received, now_ms, why="flood", due_ms=flood_ms)
-        else:
-            self._send(draft, problem)
-
-    def _flooded_until(self, channel: str, project: str, now_ms: int) -> int | None:
-        """Until when a channel hears nothing more of a project by itself, after so much in a minute."""
-        key = f"{channel}/{project}"
-        recent = self.state.recents.get(key)
-        if recent is None or now_ms >= recent.at_ms + FLOOD_MS:
-            recent = Recent(now_ms)
-        self.state.recents.put(key, Recent(recent.at_ms, held=recent.held + 1))
-        return recent.at_ms + FLOOD_MS if recent.held >= FLOOD_MAX else None
+        self._send(draft, problem)
 
     def _send(self, draft: Draft, problem: Problem | None) -> None:
-        self.drafts.append(draft)
-        if problem is not None:
+        found = collecting.flooded(self.state, draft)
+        if found is None:
+            self.drafts.append(draft)
+        if problem is None:
+            return
+        if found is not None:
+            after = msgspec.structs.replace(problem, waits=(*problem.waits, found.key))
+        else:
             told = Told(draft.edits or draft.thread or draft.delivery_id, alone=draft.thread is None)
             after = msgspec.structs.replace(problem, told={**problem.told, draft.channel: told})
-            self.state.problems.put(problem.key, after)
+        self.state.problems.put(problem.key, after)
 
     # --- the stream and the board --------------------------------------------------------------------
 

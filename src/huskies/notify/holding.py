@@ -156,7 +156,7 @@ class Holding:
         elif quiet_ms is not None:
             found = collecting.opened(self._state, channel, "quiet", str(quiet_ms), now_ms, due_ms=quiet_ms)
             collecting.add_line(self._state, found, draft.delivery_id, draft.subject)
-        else:
+        elif collecting.flooded(self._state, draft) is None:
             self._drafts.append(draft)
 
     # --- in between ----------------------------------------------------------------------------------
@@ -198,6 +198,10 @@ class Holding:
             urgent=True,
             doubtful=due.doubtful,
         )
+        found = collecting.flooded(self._state, draft)
+        if found is not None:
+            waits = (*problem.waits, found.key)
+            return msgspec.structs.replace(problem, escalations=tuple(others), waits=waits)
         self._drafts.append(draft)
         now_told = {**problem.told, due.channel: told or Told(draft.delivery_id, alone=True)}
         return msgspec.structs.replace(problem, escalations=tuple(others), told=now_told)

@@ -129,7 +129,12 @@ def gap_line(first: int | str, last: int | str) -> str:
 
 def line_of(said: Said) -> str:
     """A message as one line among several."""
-    return shorten(said.subject, _LINE_MAX)
+    return line_of_subject(said.subject)
+
+
+def line_of_subject(subject: str) -> str:
+    """The same, of what is left of a message."""
+    return shorten(subject, _LINE_MAX)
 
 
 def stage(name: str) -> str:
@@ -158,7 +163,7 @@ def _subject(found: Collection, held_up: int) -> str:
         "gap": "events were missed",
         "replay": f"{_events(found.events)} came late",
         "quiet": f"{_events(found.wanted)} in quiet hours",
-        "flood": f"{_events(found.wanted)} in a minute",
+        "flood": f"{found.wanted:,} more in a minute",
         "digest": _events(found.wanted),
     }[found.why]
     return f"{where}{what}" + (f"; {stories}" if held_up else "")
