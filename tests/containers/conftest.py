@@ -19,6 +19,7 @@ from tests.support.engine import BASE_IMAGE, missing, shared_engine
 from huskies import config, logs
 from huskies.containers.engine import Engine
 from huskies.containers.images import Images
+from huskies.containers.threads import GivenUp
 from huskies.gateway.server import Gateway
 
 PATIENCE: Final = 60.0
@@ -47,7 +48,7 @@ def engine_host(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Ite
         os.environ["DOCKER_HOST"] = host
         engine = Engine()
         try:
-            Images(engine).ensure("base", BASE_IMAGE, say=lambda _: None, is_cancelled=lambda: False)
+            Images(engine).ensure("base", BASE_IMAGE, say=lambda _: None, given_up=GivenUp())
         finally:
             engine.close()
             del os.environ["DOCKER_HOST"]

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
+import queue
 import socket
 import subprocess
+import tarfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from io import BytesIO
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -17,11 +21,14 @@ import docker
 import pytest
 from tests.containers.conftest import WITH_ENGINE, Asker
 from tests.gateway.conftest import Eventually, StartGateway, stop, until
+from tests.support.engine import until as engine_until
 
 from huskies.containers import launch
+from huskies.containers.engine import Engine
 from huskies.containers.errors import EngineError
 from huskies.containers.images import image_tag
 from huskies.containers.plan import Ports
+from huskies.containers.threads import GivenUp
 from huskies.gateway.server import Gateway
 
 pytestmark = WITH_ENGINE
@@ -104,6 +111,44 @@ async def test_a_base_image_that_cannot_be_had(
     assert status == 502
     assert body["error"].startswith(f"image {image_tag('base')} was not built: ")
     assert nothing_left(gateway, engine, name)
+
+
+def test_a_build_that_is_given_up_ends_at_once(engine: docker.APIClient) -> None:
+    steps: queue.SimpleQueue[str] = queue.SimpleQueue()
+    given_up, own, context = GivenUp(), Engine(), BytesIO()
+    with tarfile.open(fileobj=context, mode="w") as archive:
+        # Nothing is said meanwhile.
+        text = b"FROM huskies-tests-debian\nRUN sleep 1234\n"
+        entry = tarfile.TarInfo("Dockerfile")
+        entry.size = len(text)
+        archive.addfile(entry, BytesIO(text))
+    context.seek(0)
+
+    def build() -> None:
+        own.build(
+            context,
+            tag="huskies-never:1",
+            file="Dockerfile",
+            arguments={},
+            labels={},
+            say=steps.put,
+            given_up=given_up,
+        )
+
+    def sleeps() -> bool:
+        return any("sleep 1234" in str(row["Command"]) for row in engine.containers())
+
+    with ThreadPoolExecutor() as threads:
+        building = threads.submit(build)
+        while "sleep" not in steps.get(timeout=60):
+            pass
+        engine_until(sleeps, "it sleeps")
+        given_up.set()
+        with pytest.raises(EngineError):
+            building.result(timeout=20)
+    own.close()
+    engine_until(lambda: not sleeps(), "the engine gave it up")
+    assert engine.images("huskies-never") == []
 
 
 async def test_ports_that_someone_takes_meanwhile(

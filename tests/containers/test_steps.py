@@ -70,7 +70,7 @@ async def silent() -> AsyncIterator[tuple[str, asyncio.Event]]:
 async def test_a_clone_that_is_given_up_ends_and_leaves_nothing(
     tmp_path: Path, silent: tuple[str, asyncio.Event]
 ) -> None:
-    url, gone = silent
+    url, _ = silent
     undo, directory = Undo(), tmp_path / "projects" / "shop"
     task = asyncio.create_task(repository.prepare(directory, url, undo))
     async with asyncio.timeout(PATIENCE):
@@ -81,8 +81,6 @@ async def test_a_clone_that_is_given_up_ends_and_leaves_nothing(
         await task
     assert await undo.run() == ()
     assert not directory.exists()
-    # git's helper, which holds the connection, has ended, too; it may not have come so far.
-    del gone
 
 
 async def test_a_clone_that_takes_too_long(

@@ -14,6 +14,7 @@ import msgspec
 
 from huskies.containers.errors import EngineError, EngineUnreachableError, NameTakenError
 from huskies.containers.plan import GATEWAY_LABEL, HOST_GATEWAY, LABEL, SLED_PORT, SSH_PORT, WORK_DIR
+from huskies.containers.threads import GivenUp
 from huskies.sockets import clean
 
 # Where the library looks where nothing is said.
@@ -99,7 +100,7 @@ class Engine:
         arguments: Mapping[str, str],
         labels: Mapping[str, str],
         say: Callable[[str], None],
-        is_cancelled: Callable[[], bool],
+        given_up: GivenUp,
     ) -> None:
         """Build an image of a tar with this Dockerfile in it; `say` hears each step.
 
@@ -107,8 +108,8 @@ class Engine:
         """
         settings = {"dockerfile": file, "buildargs": dict(arguments), "labels": dict(labels)}
         said = ""
-        with self._asking(f"build image {tag}"), _building() as client:
-            lines = client.build(
+        with self._asking(f"build image {tag}"), _building() as (client, end), given_up.ends(end):
+            for line in client.build(
                 fileobj=context,
                 custom_context=True,
                 tag=tag,
@@ -117,16 +118,17 @@ class Engine:
                 decode=True,
                 timeout=_BUILD_LIMIT,
                 **settings,
-            )
-            for line in lines:
-                if is_cancelled():
-                    raise EngineError(f"image {tag} was not built: it was given up")
+            ):
+                if given_up.is_set:
+                    break
                 heard = clean(line.get("stream", ""))
                 if "error" in line:
                     raise EngineError(f"image {tag} was not built: {clean(str(line['error']))} ({said})")
                 said = heard or said
                 if heard.lower().startswith("step "):
                     say(heard[:_STEP_SHOWN])
+        if given_up.is_set:
+            raise EngineError(f"image {tag} was not built: it was given up")
 
     def drop_unused_images(self, label: str) -> None:
         """Remove images that have no name any more, no container, and this label. Raises `EngineError`."""
@@ -226,14 +228,21 @@ class Engine:
         # Most gateways make no projects, and need none of this.
         import docker  # noqa: PLC0415 - see above
         import requests  # noqa: PLC0415 - see above
+        import urllib3  # noqa: PLC0415 - see above
 
+        unreachable = (
+            docker.errors.DockerException,
+            requests.RequestException,
+            urllib3.exceptions.HTTPError,
+            OSError,
+        )
         try:
             yield self._connected()
         except docker.errors.APIError as error:
             raise EngineError(
                 f"the engine could not {aim}: {clean(str(error.explanation or error))}"
             ) from None
-        except (docker.errors.DockerException, requests.RequestException, OSError) as error:
+        except unreachable as error:
             self.close()
             where = clean(os.environ.get("DOCKER_HOST") or "the system's own socket")
             raise EngineUnreachableError(
@@ -261,13 +270,22 @@ def _connect() -> Any:  # noqa: ANN401 - the library has no types
 
 
 @contextlib.contextmanager
-def _building() -> Iterator[Any]:
-    """A client for one build; its answer ends with it, and the engine gives up what nobody listens to."""
+def _building() -> Iterator[tuple[Any, Callable[[], None]]]:
+    """A client for one build, and what ends its answer, from any thread; the engine gives up then, too."""
+    from docker.types import CancellableStream  # noqa: PLC0415 - see `_asking`
+
     client = _connect()
     answers: list[Any] = []
     client.hooks["response"].append(lambda answer, *_, **__: answers.append(answer))
+
+    def end() -> None:
+        for answer in answers:
+            # What was read to its end has no connection any more.
+            with contextlib.suppress(AttributeError, OSError):
+                CancellableStream(iter(()), answer).close()
+
     try:
-        yield client
+        yield client, end
     finally:
         for answer in answers:
             answer.close()

@@ -17,6 +17,7 @@ import huskies
 from huskies.containers import wheels
 from huskies.containers.engine import Engine
 from huskies.containers.errors import EngineError
+from huskies.containers.threads import GivenUp
 
 _FILES: Final = resources.files("huskies.containers").joinpath("images")
 # What an image was built of, by its hash.
@@ -30,7 +31,6 @@ DEV_UID: Final = 1_000
 _POLL: Final = 0.2
 
 Say = Callable[[str], None]
-IsCancelled = Callable[[], bool]
 
 
 def default_base_image() -> str:
@@ -55,18 +55,18 @@ class Images:
         self._engine = engine
         self._building = threading.Lock()
 
-    def ensure(self, stack: str, base_image: str, *, say: Say, is_cancelled: IsCancelled) -> str:
+    def ensure(self, stack: str, base_image: str, *, say: Say, given_up: GivenUp) -> str:
         """The name of the stack's image, which is there and up to date. Blocks; raises `EngineError`."""
         while not self._building.acquire(timeout=_POLL):
-            if is_cancelled():
+            if given_up.is_set:
                 raise EngineError("the image was not built: it was given up")
         try:
             files = image_files()
             own = wheels.own_wheel()
             recipe = _recipe(base_image, files, own)
-            self._ensure_base(base_image, files, own, recipe, say, is_cancelled)
+            self._ensure_base(base_image, files, own, recipe, say, given_up)
             if stack != _BASE:
-                self._ensure_overlay(stack, files, recipe, say, is_cancelled)
+                self._ensure_overlay(stack, files, recipe, say, given_up)
         finally:
             self._building.release()
         return image_tag(stack)
@@ -78,7 +78,7 @@ class Images:
         own: wheels.Wheel,
         recipe: str,
         say: Say,
-        is_cancelled: IsCancelled,
+        given_up: GivenUp,
     ) -> None:
         if self._is_current(_BASE, recipe):
             return
@@ -86,17 +86,17 @@ class Images:
         with tempfile.TemporaryFile() as file:
             write_context(file, files, own)
             arguments = {"BASE_IMAGE": base_image, "DEV_UID": str(dev_uid())}
-            self._build(_BASE, file, arguments, recipe, say, is_cancelled)
+            self._build(_BASE, file, arguments, recipe, say, given_up)
 
     def _ensure_overlay(
-        self, stack: str, files: Mapping[str, bytes], recipe: str, say: Say, is_cancelled: IsCancelled
+        self, stack: str, files: Mapping[str, bytes], recipe: str, say: Say, given_up: GivenUp
     ) -> None:
         if self._is_current(stack, recipe):
             return
         say(f"building image {image_tag(stack)}, once")
         with tempfile.TemporaryFile() as file:
             _write_tar(file, files)
-            self._build(stack, file, {"BASE_IMAGE": image_tag(_BASE)}, recipe, say, is_cancelled)
+            self._build(stack, file, {"BASE_IMAGE": image_tag(_BASE)}, recipe, say, given_up)
 
     def _is_current(self, stack: str, recipe: str) -> bool:
         labels = self._engine.image_labels(image_tag(stack))
@@ -109,7 +109,7 @@ class Images:
         arguments: Mapping[str, str],
         recipe: str,
         say: Say,
-        is_cancelled: IsCancelled,
+        given_up: GivenUp,
     ) -> None:
         context.seek(0)
         self._engine.build(
@@ -119,7 +119,7 @@ class Images:
             arguments=arguments,
             labels={_RECIPE_LABEL: recipe},
             say=say,
-            is_cancelled=is_cancelled,
+            given_up=given_up,
         )
         # Else each new version would leave the one before it, and what it was put together from.
         for label in (_RECIPE_LABEL, _STAGE_LABEL):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-import threading
 from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
@@ -28,7 +27,7 @@ from huskies.containers.plan import (
     make_plan,
     stack_of,
 )
-from huskies.containers.threads import in_thread, to_its_end
+from huskies.containers.threads import GivenUp, in_thread, to_its_end
 from huskies.containers.undo import Undo
 from huskies.containers.wanted import Wanted
 from huskies.logs import redact, register_secret
@@ -188,16 +187,13 @@ class Launcher:
         return Result(name, shown, ssh, container, str(directory))
 
     async def _image(self, stack: str, base_image: str, say: Say) -> str:
-        loop, given_up = asyncio.get_running_loop(), threading.Event()
+        loop, given_up = asyncio.get_running_loop(), GivenUp()
 
         def told(text: str) -> None:
             loop.call_soon_threadsafe(say, "image", text)
 
-        build = partial(self._images.ensure, stack, base_image, say=told, is_cancelled=given_up.is_set)
-        try:
-            return await in_thread(build, give_up=given_up.set)
-        finally:
-            given_up.set()
+        build = partial(self._images.ensure, stack, base_image, say=told, given_up=given_up)
+        return await in_thread(build, give_up=given_up.set)
 
     async def _started(
         self,
