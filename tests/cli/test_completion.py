@@ -46,6 +46,7 @@ def test_commands_projects_and_stories_are_completed(start: Start, gateway: Gate
     start("tail", "--gateway-url", gateway.url, "--after", "0", "--project", "billing").line("13_story_x")
     assert completed("huskies sta", gateway.url) == ["status"]
     assert completed("huskies tail --project w", gateway.url) == ["web-shop"]
+    assert completed("huskies project stop w", gateway.url) == ["web-shop"]
     assert completed("huskies show 1", gateway.url) == ["12_story_x", "13_story_x", "1_story_x"]
     assert completed("huskies show --project billing ", gateway.url) == ["13_story_x"]
     # The shell would carry it out.

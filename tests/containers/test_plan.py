@@ -126,6 +126,12 @@ def test_this_installation_as_wheels(tmp_path: Path) -> None:
     assert not any(line.startswith(("pytest==", "ruff==")) for line in listed)
 
 
+def test_a_gateway_that_makes_no_projects_knows_no_engine() -> None:
+    program = "import sys, huskies.gateway.server; print({'docker', 'requests'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    assert done.stdout == "set()\n"
+
+
 async def test_what_was_made_is_removed_in_the_opposite_order() -> None:
     undo, removed = Undo(), []
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from huskies.cli import completing
 from huskies.cli.options import DIRECTORY, data_dir_option, examples, reader_url_option, setting
 
 _GIT_NEXT = "; else what git is configured with, here or where the gateway runs."
@@ -134,7 +135,7 @@ def list_projects(as_json: bool, gateway_url: str) -> None:
 
 
 @command.command("stop", epilog=examples("huskies project stop web-shop"))
-@click.argument("name")
+@click.argument("name", shell_complete=completing.projects)
 @reader_url_option
 def stop(name: str, gateway_url: str) -> None:
     """Stop NAME's container, until it is started; what its sled has not delivered waits in the directory."""
@@ -145,7 +146,7 @@ def stop(name: str, gateway_url: str) -> None:
 
 
 @command.command("start", epilog=examples("huskies project start web-shop"))
-@click.argument("name")
+@click.argument("name", shell_complete=completing.projects)
 @reader_url_option
 def start(name: str, gateway_url: str) -> None:
     """Start NAME's container again."""
@@ -159,7 +160,7 @@ def start(name: str, gateway_url: str) -> None:
     "remove",
     epilog=examples("huskies project remove web-shop", "huskies project remove web-shop --directory"),
 )
-@click.argument("name")
+@click.argument("name", shell_complete=completing.projects)
 @setting("--directory", is_flag=True, help="Remove the project's directory, too, with everything in it.")
 @reader_url_option
 def remove(name: str, directory: bool, gateway_url: str) -> None:
@@ -173,7 +174,7 @@ def remove(name: str, directory: bool, gateway_url: str) -> None:
 
 
 @command.command("logs", epilog=examples("huskies project logs web-shop --lines 1000"))
-@click.argument("name")
+@click.argument("name", shell_complete=completing.projects)
 @setting(
     "--lines", type=click.IntRange(0, 10_000), default=200, show_default=True, help="How many of the last."
 )
