@@ -377,3 +377,26 @@ async def test_a_fault_of_the_bot_is_said_once_and_ends_nothing(
         patch.setattr("huskies.chat.replies.pong", lambda *_: 1 // 0)
         assert "is my fault" in (await asks(ann, room, bot, "ping")).body
     assert (await asks(ann, room, bot, "ping")).body.startswith("pong")
+
+
+async def test_what_one_person_asks_is_done_in_order(
+    person: StartPerson, start_bot: StartBot, gateway: Gateway, mutes: Muted
+) -> None:
+    await push(gateway.url, blocked(1))
+    ann = await person()
+    bot = await start_bot(ann)
+    room = await met(ann, bot)
+    await bot.stop()
+    # All at once for the bot that comes back; the first one asks the gateway, the second does not.
+    for text in ("mute web-shop", "unmute web-shop", "mute web-shop for 1h", "unmute web-shop", "unmute"):
+        await ann.say(room, text)
+    again = await start_bot(ann)
+    answers = await ann.hears(room, id_of(again), 5)
+    assert [answer.body for answer in answers] == [
+        "No notifications of web-shop until unmute web-shop",
+        "web-shop is not muted any more",
+        "No notifications of web-shop for 1 h; unmute web-shop ends it",
+        "web-shop is not muted any more",
+        "No project is muted.",
+    ]
+    assert mutes.until == {}

@@ -79,7 +79,7 @@ async def test_a_new_project_is_one_message_that_is_edited(
     [
         (
             {"refusal": (409, {"error": "web-shop is taken", "left": []})},
-            ["409", "is taken", "nothing is left"],
+            ["is taken", "nothing is left"],
         ),
         ({"refusal": (403, {"error": "needs admin"})}, ["needs admin", "token does not allow it"]),
         ({"refusal": (503, {"error": "no engine", "left": ["x"]})}, ["no engine", "still there: x"]),

@@ -26,7 +26,7 @@ _LIMITED: Final = 429
 # Whoever tries again gets the same: not allowed, no such room, too large.
 _PERMANENT: Final = (400, 403, 404, 413)
 _PAGE_EVENTS: Final = 100
-# By how much the homeserver's clock may be behind this one's.
+# By how much the homeserver's clock may be behind what is known of it.
 _CLOCK_MS: Final = 600_000
 
 
@@ -123,7 +123,7 @@ async def find(session: Session, room_id: str, delivery_id: str, since_ms: int) 
     """
     if not session.ready:
         raise DeliveryError("the bot is not connected to its homeserver")
-    oldest_ms = since_ms - _CLOCK_MS
+    oldest_ms = session.there(since_ms) - _CLOCK_MS
     start: str | None = None
     unread = reached = False
     while not reached:

@@ -46,6 +46,8 @@ class Conversation:
         self._failed = failed
         self._questions: dict[tuple[str, str], _Question] = {}
         self._few = asyncio.Semaphore(limits.COMMANDS_AT_ONCE)
+        # Who asked where: whose commands are carried out one after the other.
+        self._turns: dict[tuple[str, str], asyncio.Lock] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._under_way: set[str] = set()
 
@@ -75,6 +77,16 @@ class Conversation:
             self._failed(error)
 
     async def _carry_out(self, taken: Taken, inbox: Inbox) -> None:
+        """Carry a command out behind those that the same person sent there; what takes long, beside them."""
+        turn = self._turns.setdefault((taken.room_id, taken.sender), asyncio.Lock())
+        async with turn:
+            is_long = isinstance(inbox.command_in(taken), commands.NewProject)
+            if not is_long:
+                await self._settle(taken, inbox)
+        if is_long:
+            await self._settle(taken, inbox)
+
+    async def _settle(self, taken: Taken, inbox: Inbox) -> None:
         async with self._few:
             age_ms = self._session.now_ms() - taken.sent_ms
             if age_ms > limits.ANSWER_AGE_MAX_MS:
@@ -178,15 +190,20 @@ class Conversation:
             pause = backoff.next_delay(random.random())  # noqa: S311 - spreads load
             try:
                 return await send(self._session, taken.room_id, content)
-            except DoubtfulError as error:
-                _log.info("an answer is in doubt, and sent again under the same name: %s", error)
-            except DeliveryError as error:
-                if error.permanent or self._session.now_ms() - taken.sent_ms > limits.ANSWER_AGE_MAX_MS:
+            except (DeliveryError, DoubtfulError) as error:
+                if self._is_hopeless(taken, error):
                     _log.warning("an answer to %s was not delivered: %s", clean(taken.sender), error)
                     return None
-                _log.info("an answer waits: %s", error)
-                pause = max(pause, error.retry_after or 0)
+                _log.info("an answer waits, and is sent again under the same name: %s", error)
+                pause = max(pause, getattr(error, "retry_after", None) or 0)
             await asyncio.sleep(pause)
+
+    def _is_hopeless(self, taken: Taken, error: DeliveryError | DoubtfulError) -> bool:
+        """Whether trying again would not help, or might say it twice."""
+        session = self._session
+        was_removed = session.ready and taken.room_id not in session.client.rooms
+        is_late = session.now_ms() - taken.sent_ms > limits.ANSWER_AGE_MAX_MS
+        return was_removed or is_late or (isinstance(error, DeliveryError) and error.permanent)
 
     async def _say_if_possible(self, taken: Taken, reply: Reply, edits: str, part: str) -> None:
         """Show how far something is; the next step shows more."""

@@ -196,10 +196,8 @@ class GatewayClient:
         try:
             problem = msgspec.json.decode(body, type=_Problem)
         except (msgspec.DecodeError, UnicodeError, RecursionError):
-            problem = _Problem(clean(answer.reason or "no reason given"))
-        words = (
-            f"the gateway answered {answer.status}: {clean(problem.error)}{_ADVICE.get(answer.status, '')}"
-        )
+            problem = _Problem(f"the gateway answered {answer.status}: {clean(answer.reason or '')}")
+        words = problem.error + _ADVICE.get(answer.status, "")
         raise GatewayAnswerError(words, status=answer.status, left=problem.left)
 
     def _decoded(self, body: bytes, shape: type[_Shape]) -> _Shape:

@@ -85,7 +85,11 @@ class Session:
 
     def now_ms(self) -> int:
         """Unix ms by the homeserver's clock, within a second."""
-        return now_ms() + self._ahead_ms
+        return self.there(now_ms())
+
+    def there(self, here_ms: int) -> int:
+        """What the homeserver's clock showed when this one showed that (Unix ms)."""
+        return here_ms + self._ahead_ms
 
     async def close(self) -> None:
         """Let go of connections and of the store."""
