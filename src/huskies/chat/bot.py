@@ -22,7 +22,7 @@ from huskies.chat.inbox import Inbox
 from huskies.chat.mutes import Mutes
 from huskies.chat.session import Session, UnreadableError
 from huskies.chat.settings import BOT_FILE, BotSettings
-from huskies.chat.store import CommandStore
+from huskies.chat.store import CommandStore, Taken
 from huskies.errors import ConfigError, StoreError
 from huskies.protocol.backoff import Backoff
 
@@ -134,9 +134,12 @@ class Bot:
                     await self._log_in()
                     logged_in = True
                 answer = await self._session.sync(since)
-                await self._take(answer, since)
+                taken = await self._take(answer, since)
                 if is_first:
                     await self._settle_in()
+                    taken = self._store.unanswered()
+                for each in taken:
+                    self._conversation.begin(each, self._inbox)
                 since, is_first = answer.next_batch, False
             except UnreadableError as error:
                 _log.exception("the homeserver at %s: %s", self._settings.homeserver, error)
@@ -166,21 +169,18 @@ class Bot:
         self._shown_name = shown.displayname
         _log.info("logged in as %s", self._session.user_id, extra={"device": client.device_id})
 
-    async def _take(self, answer: SyncResponse, since: str | None) -> None:
-        """Take in what came; only then is it read, so that whatever ends before that sees it again."""
+    async def _take(self, answer: SyncResponse, since: str | None) -> list[Taken]:
+        """The commands in what came; only now it is read, so that whoever ended before sees it again."""
         await self._inbox.accept_invitations(answer)
         # Whatever was said before the bot was there for the first time is not meant for it.
         found = [] if since is None else await self._inbox.commands_in(answer, since)
-        for taken in self._store.take(answer.next_batch, found):
-            self._conversation.begin(taken, self._inbox)
+        return self._store.take(answer.next_batch, found)
 
     async def _settle_in(self) -> None:
         """What is due once, when it is known which rooms there are."""
         for room_id in self._settings.room_ids:
             if room_id not in self._session.client.rooms:
                 await self._inbox.join(room_id)
-        for taken in self._store.unanswered():
-            self._conversation.begin(taken, self._inbox)
 
     def _tell(self, error: Exception) -> None:
         """Say once that the homeserver does not do what it should."""

@@ -71,13 +71,13 @@ class Inbox:
         """The commands in what came since then; raises `HomeserverError`."""
         found: list[Taken] = []
         for room_id, event in self._readable_now():
-            found += self._taken(room_id, event)
+            found += self._read(room_id, event)
         for room_id, info in answer.rooms.join.items():
             events = info.timeline.events
             if info.timeline.limited and since is not None:
                 events = [*await self._left_out(room_id, info.timeline.prev_batch, since), *events]
             for event in events:
-                found += self._taken(room_id, event)
+                found += self._read(room_id, event)
         return found
 
     async def accept_invitations(self, answer: SyncResponse) -> None:
@@ -124,7 +124,14 @@ class Inbox:
             del self._unread[event_id]
             yield room_id, readable
 
-    def _taken(self, room_id: str, event: Any) -> Iterable[Taken]:  # noqa: ANN401 - nio has no types
+    def _read(self, room_id: str, event: Any) -> list[Taken]:  # noqa: ANN401 - nio has no types
+        try:
+            return list(self._taken(room_id, event))
+        except Exception:  # noqa: BLE001 - whoever is in a room can send anything; it must not stop the bot
+            _log.exception("an event in %s could not be read, and is passed over", clean(room_id))
+            return []
+
+    def _taken(self, room_id: str, event: Any) -> Iterable[Taken]:  # noqa: ANN401 - see above
         if getattr(event, "sender", None) in (None, self._session.user_id) or self._is_old(event):
             return
         if isinstance(event, MegolmEvent):

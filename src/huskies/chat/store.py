@@ -23,7 +23,7 @@ CREATE TABLE commands (
   thread TEXT,
   sent_ms INTEGER NOT NULL,
   state TEXT NOT NULL CHECK (state IN ('taken', 'begun', 'answered'))
-) WITHOUT ROWID;
+);
 """
 # The place in the stream keeps a command from coming again; this is for a homeserver that was restored.
 _KEPT_MS: Final = 7 * 24 * 3_600_000
@@ -91,9 +91,9 @@ class CommandStore:
         self._set(event_id, "answered")
 
     def unanswered(self) -> list[Taken]:
-        """Those that were taken and have no answer yet, the oldest first."""
+        """Those that were taken and have no answer yet, in the order in which they were."""
         columns = "event_id, room_id, sender, body, thread, sent_ms, state"
-        query = f"SELECT {columns} FROM commands WHERE state != 'answered' ORDER BY sent_ms, event_id"  # noqa: S608 - made of constants
+        query = f"SELECT {columns} FROM commands WHERE state != 'answered' ORDER BY rowid"  # noqa: S608 - made of constants
         with closing(self._db.execute(query)) as rows:
             return [
                 Taken(
