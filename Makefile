@@ -58,7 +58,7 @@ run: $(STAMP)  ## Watch this repository itself: a gateway, a sled and the dashbo
 test: $(STAMP) $(HOMESERVER_STAMP)  ## Run the tests.
 	$(BIN)/python -m pytest -n 2
 
-faults: $(STAMP)  ## Put real processes under every fault, in full size (2,000 s of a processor).
+faults: $(STAMP) $(HOMESERVER_STAMP)  ## Put real processes under every fault, in full size (2,000 s of a processor).
 	$(BIN)/python -m faults
 
 fuzz: $(STAMP)  ## Make up a million of what comes from outside, and see it refused (ten minutes of a processor).

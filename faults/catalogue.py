@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from faults import (
     bit_rot,
+    chat,
     disk_errors,
     gateway_kills,
     network,
@@ -46,6 +47,7 @@ FAULTS = (
     Fault(3, "power-loss", "what was not fsynced disappears; controls must lose", power_loss.run, 220),
     Fault(4, "disk-errors", "EIO and ENOSPC on write, fsync and at start", disk_errors.run, 150),
     Fault(5, "network", "resets, black holes, single bytes, delays, half-open, no acks", network.run, 400, 0),
+    Fault(5, "chat", "the same between the bot and its homeserver, and both killed", chat.run, 120),
     Fault(6, "partitions", "gateways cut off from each other while sleds fail over", partitions.run, 180),
     Fault(7, "schedules", "frames doubled, reordered, re-chunked against the pure core", schedules.run, 100),
     Fault(8, "bit-rot", "bits flipped and tails cut in one gateway's store", bit_rot.run, 120),

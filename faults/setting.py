@@ -21,6 +21,7 @@ class Sizes:
     power_losses: int
     disk_error_rounds: int
     network_rounds: int
+    chat_breaks: int
     # Until a black hole, a pause or a delay ends.
     long: float
     # A round's events of one sled take longer than `limits.ACK_LIMIT` at this rate.
@@ -56,6 +57,7 @@ WHOLE = Sizes(
     power_losses=60,
     disk_error_rounds=10,
     network_rounds=20,
+    chat_breaks=60,
     long=60.0,
     slow_bytes_a_second=1_200.0,
     slow_reader_events=60_000,
@@ -83,6 +85,7 @@ QUICK = Sizes(
     power_losses=3,
     disk_error_rounds=1,
     network_rounds=7,
+    chat_breaks=4,
     long=0.7,
     slow_bytes_a_second=1_500.0,
     slow_reader_events=4_500,

@@ -74,6 +74,10 @@ class Process:
                 return line
         raise AssertionError(f"no line with {containing!r} on {stream}; seen: {self.seen}")
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
     def send(self, number: int) -> None:
         self._process.send_signal(number)
 

@@ -8,10 +8,18 @@ import pytest
 from faults.catalogue import FAULTS, Fault
 from faults.setting import QUICK, Setting
 
+from tests.chat.conftest import IN_MATRIX
+
 SEED = 7
 
 
-@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
+@pytest.mark.parametrize(
+    "fault",
+    [
+        pytest.param(fault, id=fault.name, marks=[IN_MATRIX] if fault.name == "chat" else [])
+        for fault in FAULTS
+    ],
+)
 def test_what_was_acknowledged_survives(fault: Fault, tmp_path: Path) -> None:
     setting = Setting(QUICK, SEED, tmp_path / "run")
     try:
