@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -13,11 +12,9 @@ import pytest
 from tests.support.file_channel import FileChannel
 from tests.support.told import Teller, blocked, moved
 
-from huskies.errors import ConfigError
 from huskies.notify.channel import DeliveryError, DoubtfulError, Outgoing
 from huskies.notify.courier import GIVE_UP_MS, Courier
 from huskies.notify.desk import Desk
-from huskies.notify.ledger import Ledger
 from huskies.notify.rules import Doubtful, Rule, Rules, default_rules
 from huskies.storage.notifications import (
     FILE_NAME,
@@ -355,88 +352,7 @@ async def test_a_channel_that_fails_in_a_way_of_its_own_is_in_doubt(tmp_path: Pa
     assert found.problem == "the channel failed: RuntimeError"
 
 
-# --- the ledger --------------------------------------------------------------------------------------
-
-
-def test_the_ledger_is_pruned(tmp_path: Path) -> None:
-    ledger, teller = Ledger(tmp_path), Teller()
-    drafts = [teller.take(blocked(f"{number}_bug_x"))[0] for number in range(4)]
-    ledger.keep("c", teller.core.state, drafts)
-    day = 86_400_000
-    ledger.delivered(1, "", NOON)
-    ledger.failed(2, "no", NOON)
-    ledger.delivered(3, "x", NOON + 2 * day)
-    ledger.prune(NOON + 31 * day)
-    found = read_notifications(tmp_path, Wanted(), None)
-    assert [(one.id, one.state) for one in found] == [(4, "queued"), (3, "acknowledged"), (2, "failed")]
-    ledger.prune(NOON + 181 * day)
-    assert [one.id for one in read_notifications(tmp_path, Wanted(), None)] == [4]
-    ledger.close()
-
-
-def test_messages_to_channels_that_are_gone_fail(tmp_path: Path) -> None:
-    ledger, teller = Ledger(tmp_path), Teller(*default_rules(["a", "b"]))
-    ledger.keep("c", teller.core.state, teller.take(blocked()))
-    assert ledger.fail_unknown(["b"], NOON) == 1
-    [kept, lost] = read_notifications(tmp_path, Wanted(), None)
-    assert (kept.channel, kept.state) == ("b", "queued")
-    assert (lost.channel, lost.problem) == ("a", "the channel is not defined any more")
-    ledger.close()
-
-
-def test_pages_filters_and_what_one_may_read(tmp_path: Path) -> None:
-    ledger, teller = Ledger(tmp_path), Teller()
-    drafts = []
-    for number in range(1, 6):
-        drafts += teller.take(blocked(f"{number}_bug_x"), project=f"p{number % 2}")
-    ledger.keep("c", teller.core.state, drafts)
-
-    def ids(may_read: list[str] | None = None, **wanted: Any) -> list[int]:
-        return [one.id for one in read_notifications(tmp_path, Wanted(**wanted), may_read)]
-
-    assert ids() == [5, 4, 3, 2, 1]
-    assert ids(limit=2) == [5, 4]
-    assert ids(before=4, limit=2) == [3, 2]
-    assert ids(project="p1") == [5, 3, 1]
-    assert ids(channel="b") == []
-    assert ids(state="queued", before=2) == [1]
-    assert ids(["p0"]) == [4, 2]
-    assert ids([]) == []
-    ledger.close()
-
-
-def test_no_file_is_no_notifications(tmp_path: Path) -> None:
-    assert read_notifications(tmp_path, Wanted(), None) == []
-
-
-def test_a_file_of_a_newer_version_or_none_at_all_is_refused(tmp_path: Path) -> None:
-    ledger = NotificationsFile(tmp_path)
-    with ledger.transaction() as db:
-        db.execute("PRAGMA user_version = 2")
-    ledger.close()
-    with pytest.raises(ConfigError, match=r"written by a newer Huskies \(format 2, this one reads 1\)"):
-        NotificationsFile(tmp_path)
-    (tmp_path / FILE_NAME).write_bytes(b"no database" * 100)
-    with pytest.raises(ConfigError, match="cannot be used as a store"):
-        NotificationsFile(tmp_path)
-
-
-def test_what_a_process_left_that_ended_within_a_commit_can_be_read(tmp_path: Path) -> None:
-    (tmp_path / "left").mkdir()
-    ledger, teller = Ledger(tmp_path), Teller()
-    drafts = [teller.take(blocked(f"{number}_bug_x"))[0] for number in range(100)]
-    ledger.keep("c", teller.core.state, drafts)
-    with ledger._file.transaction() as db:
-        # What does not fit is written before the commit.
-        db.execute("PRAGMA cache_size = 1")
-        db.execute("UPDATE deliveries SET subject = 'half written', text = subject || text")
-        for name in (FILE_NAME, f"{FILE_NAME}-journal"):
-            shutil.copy(tmp_path / name, tmp_path / "left" / name)
-    ledger.close()
-    assert b"half written" in (tmp_path / "left" / FILE_NAME).read_bytes()
-    found = read_notifications(tmp_path / "left", Wanted(), None)
-    assert len(found) == 100
-    assert not [one for one in found if one.subject == "half written"]
+# --- the desk --------------------------------------------------------------------------------------
 
 
 async def test_nothing_is_written_while_nothing_happens(tmp_path: Path) -> None:
