@@ -19,6 +19,7 @@ from tests.support.synapse import PASSWORD, Synapse
 from huskies import limits
 from huskies.chat import session
 from huskies.chat.bot import Bot
+from huskies.chat.store import CommandStore, Taken
 from huskies.errors import ConfigError
 from huskies.gateway.server import Gateway
 from huskies.limits import TIMESTAMP_MS_MAX
@@ -399,4 +400,36 @@ async def test_what_one_person_asks_is_done_in_order(
         "web-shop is not muted any more",
         "No project is muted.",
     ]
+    assert mutes.until == {}
+
+
+async def test_a_command_that_waited_too_long_is_not_carried_out(
+    person: StartPerson, start_bot: StartBot, tmp_path: Path, synapse: Synapse, mutes: Muted
+) -> None:
+    ann = await person()
+    bot = await start_bot(ann)
+    room = await met(ann, bot)
+    name = bot._settings.username
+    await bot.stop()
+    store = CommandStore(tmp_path / "bot" / "matrix" / "bot.db", f"{synapse.url} {name}")
+    token = store.token()
+    assert token is not None
+    minute = 60_000
+    for minutes in (10, 13 * 60):
+        event_id = await ann.say(room, "talk", msgtype="m.notice")
+        sent_ms = now_ms() - minutes * minute
+        given: dict[str, Any] = {
+            "room_id": room,
+            "sender": ann.user_id,
+            "body": "mute web-shop",
+            "thread": None,
+        }
+        store.take(token, [Taken(event_id=event_id, sent_ms=sent_ms, **given)])
+    store.close()
+    again = await start_bot(ann)
+    [answer] = await ann.hears(room, id_of(again))
+    assert answer.body.startswith("I was away when you asked mute web-shop")
+    await until(lambda: again._store.unanswered() == [])
+    await asks(ann, room, again, "ping")
+    assert len(ann.heard(room, id_of(again))) == 2
     assert mutes.until == {}
