@@ -42,6 +42,7 @@ PEER_TOKEN_VARIABLE: Final = "HUSKIES_PEER_TOKEN"  # noqa: S105 - a variable's n
 _GATEWAY_ID: Final = re.compile(r"[0-9a-f]{64}")
 PROJECT_NAME_RULE: Final = f"expected a project name: 1 to {PROJECT_NAME_MAX} of A-Z a-z 0-9 . _ -"
 _DURATION_RULE: Final = "expected a duration such as 12h, 7d or 4w"
+MOUNTABLE_RULE: Final = "an absolute path without commas, quotes and control characters"
 _PROJECT_URL_RULE: Final = "expected an http or https URL with a host, such as http://web-shop:3001"
 _CREDENTIAL_RULE: Final = "expected a token: printable ASCII without spaces, as `huskies token make` gives it"
 
@@ -331,11 +332,11 @@ def _check_peers(path: Path, peers: PeersEntry) -> None:
 
 
 def _check_containers(path: Path, containers: ContainersEntry) -> None:
-    if containers.directory is not None and not _is_mountable(containers.directory):
+    if containers.directory is not None and not is_mountable(containers.directory):
         refuse(
             path,
             "containers.directory",
-            "expected an absolute path without commas, quotes or control characters",
+            f"expected {MOUNTABLE_RULE}",
         )
     if containers.gateway_url is not None:
         gateway_base_url(containers.gateway_url, place(path, "containers.gateway_url"))
@@ -348,8 +349,8 @@ def _check_containers(path: Path, containers: ContainersEntry) -> None:
         refuse(path, "containers.publish", f"expected an address of this machine, such as {DEFAULT_HOST}")
 
 
-def _is_mountable(directory: str) -> bool:
-    """Whether an engine can be told of it in the words of a command line."""
+def is_mountable(directory: str) -> bool:
+    """Whether a container engine can be told of it, also in the words of a command line."""
     return Path(directory).is_absolute() and directory.isprintable() and not any(c in directory for c in ',"')
 
 

@@ -81,6 +81,7 @@ def test_a_gateway_on_this_machine_is_another_name_in_a_container(huskies: Run) 
         ),
         (("a", "--git", "ext::sh -c id"), "git: expected a repository's URL"),
         (("a", "--memory", "lots"), "memory: expected how much memory"),
+        (("a", "--dry-run", "--projects-dir", "/a,readonly"), "--projects-dir: expected an absolute path"),
         (("a", "--gateway-url", "ftp://x"), "--gateway-url: expected a URL"),
         (("a", "--ssh-key", "/nowhere.pub"), "/nowhere.pub: cannot be read: No such file"),
     ],

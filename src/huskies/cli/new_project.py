@@ -14,7 +14,7 @@ from urllib.parse import quote
 import click
 
 from huskies.cli.client import ask, get, read_all, reason
-from huskies.errors import GatewayUnreachableError, HuskiesError
+from huskies.errors import ConfigError, GatewayUnreachableError, HuskiesError
 
 if TYPE_CHECKING:
     from huskies.containers.wanted import Wanted
@@ -62,7 +62,7 @@ def make(wanted: Wanted, gateway_url: str, *, as_json: bool) -> None:
 
 def run_line(wanted: Wanted, projects_dir: Path) -> str:
     """The `docker run …` that a gateway's request for the project comes to."""
-    from huskies.config import DEFAULT_GATEWAY_URL, DEFAULT_HOST
+    from huskies.config import DEFAULT_GATEWAY_URL, DEFAULT_HOST, MOUNTABLE_RULE, is_mountable
     from huskies.containers.images import image_tag
     from huskies.containers.launch import free_ports
     from huskies.containers.plan import (
@@ -74,6 +74,8 @@ def run_line(wanted: Wanted, projects_dir: Path) -> str:
         stack_of,
     )
 
+    if not is_mountable(str(projects_dir)):
+        raise ConfigError("--projects-dir", f"expected {MOUNTABLE_RULE}; got {str(projects_dir)!r}")
     plan = make_plan(
         wanted,
         image=wanted.image or image_tag(stack_of(wanted)),

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from huskies import projects_file
-from huskies.config import ProjectsFile
+from huskies.config import MOUNTABLE_RULE, ProjectsFile, is_mountable
 from huskies.containers.errors import InvalidProjectError, ProjectError
 from huskies.containers.images import default_base_image
 from huskies.containers.launch import Settings
@@ -60,10 +60,10 @@ class Making:
         """What `[containers]` in projects.toml says; raises `InvalidProjectError`."""
         entry = self._policy().containers
         directory = Path(entry.directory) if entry.directory else self._data_dir / _DIRECTORY
-        if not str(directory).isprintable() or any(mark in str(directory) for mark in ',"'):
+        if not is_mountable(str(directory)):
             raise InvalidProjectError(
-                f"no container can have a directory in {directory}: name one without commas and quotes as "
-                "`directory` under [containers] in projects.toml"
+                f"no container can have a directory in {directory}: as `directory` under [containers] in "
+                f"projects.toml name {MOUNTABLE_RULE}"
             )
         return Settings(
             directory=directory,
