@@ -33,6 +33,8 @@ _PACKAGES: Final = ("python3", "python3-venv", "python3-pip", "git", "openssh-se
 _PROGRAMS: Final = ("dockerd", "docker", "debootstrap", "git", "ssh", "ssh-keygen", "ip")
 _PATIENCE: Final = 60.0
 _SUBNETS: Final = 250
+_PREFIX: Final = "huskies-engine-"
+_STATE: Final = "state.json"
 
 
 def missing() -> str | None:
@@ -52,25 +54,41 @@ def shared_engine(directory: Path) -> Iterator[str]:
     """DOCKER_HOST of an engine that has `BASE_IMAGE`; `directory` is the same for all workers."""
     record, lock = directory / "engine.json", FileLock(directory / "engine.lock")
     with lock:
-        state = json.loads(record.read_text()) if record.exists() else {"users": 0, **_start()}
-        state["users"] += 1
-        record.write_text(json.dumps(state))
+        state = json.loads(record.read_text()) if record.exists() else _start()
+        state["users"].append(os.getpid())
+        _write(record, state)
     try:
         yield state["host"]
     finally:
         with lock:
             state = json.loads(record.read_text())
-            state["users"] -= 1
+            state["users"].remove(os.getpid())
             if state["users"]:
-                record.write_text(json.dumps(state))
+                _write(record, state)
             else:
                 record.unlink()
                 _stop(state)
 
 
+def _write(record: Path, state: dict[str, Any]) -> None:
+    for path in (record, Path(state["directory"]) / _STATE):
+        path.write_text(json.dumps(state))
+
+
+def _end_those_left_behind() -> None:
+    """End the engines of runs that were killed before they could."""
+    place = Path(tempfile.gettempdir())
+    with FileLock(place / "huskies-engines.lock"):
+        for path in place.glob(f"{_PREFIX}*/{_STATE}"):
+            state = json.loads(path.read_text())
+            if not any(_runs(pid) for pid in state["users"]):
+                _stop(state)
+
+
 def _start() -> dict[str, Any]:
+    _end_those_left_behind()
     # A socket's path must be short.
-    directory = Path(tempfile.mkdtemp(prefix="huskies-engine-"))
+    directory = Path(tempfile.mkdtemp(prefix=_PREFIX))
     bridge, address = _make_bridge()
     host = f"unix://{directory}/d.sock"
     words = [
@@ -100,7 +118,7 @@ def _start() -> dict[str, Any]:
         check=True,
         env={**os.environ, "PATH": PATH},
     )
-    state = {"host": host, "directory": str(directory), "bridge": bridge}
+    state: dict[str, Any] = {"host": host, "directory": str(directory), "bridge": bridge, "users": []}
     try:
         until(lambda: answers(host), "the engine answers")
         client = docker.APIClient(host, version="auto")
@@ -119,7 +137,9 @@ def _stop(state: dict[str, Any]) -> None:
         pid = int((directory / "d.pid").read_text())
         os.kill(pid, signal.SIGTERM)
         until(lambda: not _runs(pid), "the engine ended")
-    subprocess.run(["ip", "link", "delete", state["bridge"]], check=True, env={"PATH": PATH})
+    subprocess.run(
+        ["ip", "link", "delete", state["bridge"]], check=False, capture_output=True, env={"PATH": PATH}
+    )
     for line in Path("/proc/self/mounts").read_text().splitlines():
         if (place := line.split()[1]).startswith(f"{directory}/"):
             subprocess.run(["umount", "--lazy", place], check=False, env={"PATH": PATH})
