@@ -83,7 +83,7 @@ class Bot:
         self._hold()
         self._failure = asyncio.get_running_loop().create_future()
         # What it warns of is said here in other words, or is tried again.
-        logging.getLogger("nio").setLevel(logging.ERROR)
+        logging.getLogger("nio").setLevel(logging.CRITICAL)
         if not self._settings.allowed_users:
             _log.warning("allowed_users in %s is empty: the bot answers nobody", BOT_FILE)
         logged_in = False
