@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
+from filelock import FileLock
 from tests.support.engine import PATH, answers, until
 
 # Podman's own network, as Debian 12 has it.
 _BRIDGE: Final = "cni-podman0"
+_NETWORK: Final = "10.214."
+_PREFIX: Final = "huskies-podman-"
 _FORWARDING: Final = Path("/proc/sys/net/ipv4/ip_forward")
 _SETTINGS: Final = """
 [containers]
@@ -35,13 +39,43 @@ def missing() -> str | None:
     lacking = [program for program in _PROGRAMS if shutil.which(program, path=PATH) is None]
     if lacking:
         return f"{', '.join(lacking)} not installed: `make needs` installs it"
-    return "Podman's network is in use here" if Path(f"/sys/class/net/{_BRIDGE}").exists() else None
+    shown = subprocess.run(
+        ["ip", "-4", "-br", "addr", "show", _BRIDGE],
+        check=False,
+        capture_output=True,
+        text=True,
+        env={"PATH": PATH},
+    )
+    is_anothers = shown.returncode == 0 and _NETWORK not in shown.stdout
+    return "a Podman of this machine's own uses its network" if is_anothers else None
 
 
 @contextmanager
 def podman(docker_host: str, image: str) -> Iterator[str]:
-    """DOCKER_HOST of a Podman that has this image of Docker's."""
-    directory = Path(tempfile.mkdtemp(prefix="huskies-podman-"))
+    """DOCKER_HOST of a Podman that has this image of Docker's; one at a time on a machine."""
+    with FileLock(Path(tempfile.gettempdir()) / "huskies-podman.lock"):
+        for left in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*/"):
+            _end_left_behind(left)
+        with _podman(docker_host, image) as host:
+            yield host
+
+
+def _end_left_behind(directory: Path) -> None:
+    """What a run left that was killed before it could end it."""
+    with suppress(OSError, ValueError):
+        pid = int((directory / "pid").read_text())
+        if str(directory) in Path(f"/proc/{pid}/cmdline").read_text():
+            os.kill(pid, signal.SIGKILL)
+    _restore_network(set())
+    for line in reversed(Path("/proc/self/mounts").read_text().splitlines()):
+        if (place := line.split()[1]).startswith(f"{directory}/"):
+            subprocess.run(["umount", "--lazy", place], check=False, env={"PATH": PATH})
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+@contextmanager
+def _podman(docker_host: str, image: str) -> Iterator[str]:
+    directory = Path(tempfile.mkdtemp(prefix=_PREFIX))
     (directory / "containers.conf").write_text(
         _SETTINGS.format(directory=directory, number=os.getpid() % 250)
     )
@@ -55,6 +89,7 @@ def podman(docker_host: str, image: str) -> Iterator[str]:
             service = subprocess.Popen(
                 [*command, "system", "service", "--time=0", host], env=environment, stdout=log, stderr=log
             )
+        (directory / "pid").write_text(str(service.pid))
         try:
             until(lambda: answers(host), "Podman answers")
             yield host
