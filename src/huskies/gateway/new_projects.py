@@ -99,7 +99,9 @@ class NewProjects:
         for task in self._under_way:
             task.cancel()
         if self._under_way:
-            await asyncio.wait(self._under_way, timeout=_STOP_LIMIT)
+            _, pending = await asyncio.wait(self._under_way, timeout=_STOP_LIMIT)
+            for task in pending:
+                task.add_done_callback(lambda _: self._engine.close())
         await asyncio.to_thread(self._engine.close)
 
     # --- making ------------------------------------------------------------------------------------
