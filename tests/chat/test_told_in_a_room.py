@@ -6,6 +6,7 @@ import signal
 from pathlib import Path
 from typing import Any
 
+import pytest
 from tests.chat.conftest import IN_MATRIX, StartPerson, push
 from tests.support.chat_scene import Scene, edits, told
 from tests.support.synapse import Synapse
@@ -29,13 +30,14 @@ def unblocked(story: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
+@pytest.mark.parametrize("encrypted", [False, True], ids=["plain", "encrypted"])
 async def test_what_needs_someone_is_one_message_that_says_when_it_is_over(
-    synapse: Synapse, person: StartPerson, scene: Scene, tmp_path: Path
+    synapse: Synapse, person: StartPerson, scene: Scene, tmp_path: Path, *, encrypted: bool
 ) -> None:
     ann = await person()
     username = f"told-{tmp_path.name[-12:].replace('_', '-')}"
     bot = synapse.register(username)
-    room = await ann.create_room(bot)
+    room = await ann.create_room(bot, encrypted=encrypted)
     scene.set_up(synapse.url, username, room, ann.user_id)
     first = scene.start()
     # Before or after the first look at the log: it is told either way.
