@@ -69,12 +69,16 @@ def is_foreign(request: web.Request, host: str | None = None, *, secure: bool | 
         return True
     if host is not None:
         return False
-    local = local_address(request)
+    local = _local_address(request)
     return local is not None and is_loopback(local) and not is_loopback(parts.hostname)
 
 
-def local_address(request: web.Request) -> str | None:
-    """The address of ours that a request came to; None where its connection is gone."""
+def came_to_loopback(request: web.Request) -> bool:
+    """Whether a request came to an address that only this machine has; not where its connection is gone."""
+    return is_loopback(_local_address(request) or "")
+
+
+def _local_address(request: web.Request) -> str | None:
     found = None if request.transport is None else request.transport.get_extra_info("sockname")
     return None if found is None else str(found[0])
 

@@ -102,8 +102,10 @@ class Node:
             self.process.start(self.service.stop())
 
     async def _run(self, process: Process) -> None:
-        service = self.make()
+        # What it is made of may lie on a disk that fails.
+        service: Service | None = None
         try:
+            service = self.make()
             await service.start()
             self.service = service
             await service.wait()
@@ -116,7 +118,8 @@ class Node:
             self.world.violated(f"{self.name} failed: {error!r}")
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(limits.SHUTDOWN_LIMIT):
-                await service.stop()
+                if service is not None:
+                    await service.stop()
         self.world.loop.call_soon(process.kill, context=self.world.loop.root.context)
 
     def _ended(self) -> None:

@@ -25,7 +25,7 @@ from huskies.gateway.metrics import Metrics
 from huskies.gateway.pace import Pace
 from huskies.gateway.policy import Reach
 from huskies.gateway.stats_view import STATS_PATH
-from huskies.httpd import Handler, bearer, error_response, is_foreign, local_address
+from huskies.httpd import Handler, bearer, came_to_loopback, error_response, is_foreign
 from huskies.protocol import wire
 from huskies.protocol.enrolment import ENROL_PATH
 from huskies.protocol.peer_wire import PEERS_PATH
@@ -291,7 +291,7 @@ class Gate:
         return proxies.seen(
             remote=request.remote or "",
             # A gateway on loopback may listen where containers reach it, too, which is not this machine.
-            local=is_loopback(local_address(request) or ""),
+            local=came_to_loopback(request),
             secure=request.secure,
             host=request.host,
             headers=request.headers,
