@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import statistics
+import sys
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -73,14 +74,27 @@ def measure_dashboard(bench: Bench) -> None:
 
 async def _usual(bench: Bench, url: str, program: str, projects: int, stories: int) -> None:
     fleet = await _fleet(url, projects, stories)
+    size = f"{projects:,} projects, {projects * stories:,} stories"
+    times = [await _status(url) for _ in range(_ROUNDS)]
+    _add(bench, f"`huskies status` of {size}: whole process", statistics.median(times), "ms", 300)
     async with _page(program) as page:
         times = [await _interactive(page, url) for _ in range(_ROUNDS)]
-        size = f"{projects:,} projects, {projects * stories:,} stories"
         _add(bench, f"dashboard with {size}: interactive", statistics.median(times), "ms", 1_000)
         _add(bench, "dashboard: its scripts", await page.evaluate(_SCRIPT_BYTES) / 1_000, "kB", 150)
         shown = await _shown(page, fleet, max(10, int(_SHOWN_RATE * bench.sizes.paced_seconds)))
         _add(bench, "dashboard: event written → visible, p50", percentile(shown, 50), "ms")
         _add(bench, "dashboard: event written → visible, p95", percentile(shown, 95), "ms", 100)
+
+
+async def _status(url: str) -> float:
+    """Milliseconds until the command has ended."""
+    began = time.perf_counter()
+    arguments = ("-m", "huskies", "status", "--gateway-url", url)
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, *arguments, stdout=asyncio.subprocess.DEVNULL
+    )
+    assert await process.wait() == 0
+    return (time.perf_counter() - began) * 1_000
 
 
 async def _burst(bench: Bench, url: str, program: str, projects: int, stories: int) -> None:
