@@ -117,7 +117,9 @@ async def test_it_has_no_power_over_the_machine(
     assert host["SecurityOpt"] == ["no-new-privileges"]
     assert (host["Memory"], host["NanoCpus"], host["PidsLimit"]) == (512 << 20, 500_000_000, 4_096)
     assert [mount["Source"] for mount in found["Mounts"]] == [made["directory"]]
-    script = "id -u; grep -hE 'CapBnd|NoNewPrivs' /proc/self/status; ls /var/run/docker.sock || true"
+    script = (
+        "exec 2>&1; id -u; grep -hE 'CapBnd|NoNewPrivs' /proc/self/status; ls /var/run/docker.sock || true"
+    )
     output = await in_container(engine, name, script)
     assert output.split()[0] == "1000"
     assert {"CapBnd:\t0000000000000000", "NoNewPrivs:\t1"} < set(output.splitlines())
