@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import random
 import time
 from collections.abc import Mapping
@@ -15,6 +14,7 @@ import aiohttp
 from huskies.chat.settings import BOT_FILE, BotSettings, load_bot
 from huskies.cli.children import CHILD_VARIABLE
 from huskies.cli.client import TOKEN_VARIABLE
+from huskies.cli.runtime import until_one_ends
 from huskies.errors import ConfigError
 from huskies.limits import SHUTDOWN_LIMIT
 from huskies.logs import register_secret
@@ -87,14 +87,7 @@ class Chat:
 
     async def wait(self) -> None:
         """Until it is stopped; raises what makes going on impossible."""
-        waiting = [asyncio.create_task(part.wait()) for part in self._running]
-        try:
-            done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                task.result()
-        finally:
-            for task in waiting:
-                task.cancel()
+        await until_one_ends(self._running)
 
     async def stop(self) -> None:
         """End it all, the notifier first: what it has to tell goes through the bot."""

@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final, Protocol, TypeAlias
 
@@ -34,6 +34,18 @@ class Service(Protocol):
         """Return when it was stopped."""
 
 
+async def until_one_ends(services: Sequence[Service]) -> None:
+    """Wait until one of them ends; raises its error."""
+    waiting = [asyncio.create_task(service.wait()) for service in services]
+    try:
+        done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+    finally:
+        for task in waiting:
+            task.cancel()
+
+
 class Services:
     """What runs in this process; the one started first is what the others need, so it is stopped last."""
 
@@ -47,14 +59,7 @@ class Services:
 
     async def wait(self) -> None:
         """Wait until one of them fails, and raise its error."""
-        waiting = [asyncio.create_task(service.wait()) for service in self._running]
-        try:
-            done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                task.result()
-        finally:
-            for task in waiting:
-                task.cancel()
+        await until_one_ends(self._running)
         raise HuskiesError("a server ended without being told to; its log above says more")
 
     async def stop(self) -> None:
