@@ -162,6 +162,9 @@ def test_a_project_from_its_first_command_to_its_last(
     removed = huskies("project", "remove", name, "--directory", *at)
     assert removed.stdout == f"removed container huskies-{name}\nremoved directory {shown['directory']}\n"
     assert huskies("project", "remove", name, *at).status == 1
+    # What its sleds said can go when all the rest is gone.
+    assert huskies("project", "remove", name, "--history", *at).stdout == "removed 0 events of its history\n"
+    assert name not in huskies("status", *at).stdout
 
 
 @WITH_ENGINE[0]

@@ -18,6 +18,7 @@ from huskies.gateway.board_store import BoardStore, KeptBoard
 from huskies.gateway.fleet import Fleet
 from huskies.gateway.standing import Story
 from huskies.gateway.store.blocks import Batch, Stream, pack
+from huskies.gateway.store.streams import Streams
 from huskies.protocol.wire import SnapshotStory
 
 if TYPE_CHECKING:
@@ -43,6 +44,8 @@ def failed(reason: str, at: int = 100) -> StoredMergeFailure:
 
 class _NoLog:
     """Where a board is kept does not matter here."""
+
+    sequences = Streams([None])
 
     def later(self, run: object) -> None:
         pass

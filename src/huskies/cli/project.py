@@ -158,17 +158,25 @@ def start(name: str, gateway_url: str) -> None:
 
 @command.command(
     "remove",
-    epilog=examples("huskies project remove web-shop", "huskies project remove web-shop --directory"),
+    epilog=examples(
+        "huskies project remove web-shop", "huskies project remove web-shop --directory --history"
+    ),
 )
 @click.argument("name", shell_complete=completing.projects)
 @setting("--directory", is_flag=True, help="Remove the project's directory, too, with everything in it.")
+@setting(
+    "--history",
+    is_flag=True,
+    help="Show nothing more of what its sleds said to this gateway; works without a container, too.",
+)
 @reader_url_option
-def remove(name: str, directory: bool, gateway_url: str) -> None:
-    """Remove NAME's container and its token; the directory stays, and the history in the gateway's log."""
+def remove(name: str, directory: bool, history: bool, gateway_url: str) -> None:
+    """Remove NAME's container and its token; its directory and its history stay, unless told otherwise."""
     from huskies.cli.new_project import asked, path_of
     from huskies.logs import printable
 
-    query = {"directory": "true"} if directory else {}
+    flags = {"directory": directory, "history": history}
+    query = {flag: "true" for flag, is_set in flags.items() if is_set}
     for what in asked("DELETE", gateway_url, path_of(name), query=query)["removed"]:
         click.echo(f"removed {printable(what)}")
 

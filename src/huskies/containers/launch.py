@@ -97,6 +97,9 @@ class Gateway(Protocol):
     async def forget(self, name: str) -> None:
         """List it no more."""
 
+    async def forget_history(self, name: str) -> int | None:
+        """Show nothing more of what its sleds said; how many events, None where none of them was ever met."""
+
     async def be_reachable(self) -> None:
         """Listen where containers reach it, as well as that can be done."""
 

@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from typing import Final
 
 import msgspec
 
 from huskies.containers import repository
 from huskies.containers.engine import Container, Engine
-from huskies.containers.errors import InvalidProjectError, NameTakenError, UnknownProjectError
+from huskies.containers.errors import (
+    EngineUnreachableError,
+    InvalidProjectError,
+    NameTakenError,
+    UnknownProjectError,
+)
 from huskies.containers.launch import Gateway, Launcher
 from huskies.containers.plan import USER, container_name
 from huskies.containers.threads import in_thread
+
+# Seconds in which a connection ends whose container and token are gone, and between looks whether it has.
+_DISCONNECT_LIMIT: Final = 5.0
+_LOOK_INTERVAL: Final = 0.05
 
 
 class ProjectContainer(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,8 +74,33 @@ class Projects:
         await self._found(name)
         return await in_thread(partial(self._engine.logs, container_name(name), lines))
 
-    async def remove(self, name: str, *, directory: bool) -> list[str]:
-        """Remove the container, its token and entry, and the directory if told; returns what, in words."""
+    async def remove(self, name: str, *, directory: bool, history: bool) -> list[str]:
+        """Remove the container, its token and entry, and if told the directory, and what its sleds said.
+
+        Returns what, in words. What was said can also be removed where no container is there any more.
+        """
+        try:
+            removed = await self._remove(name, directory=directory)
+        except (UnknownProjectError, EngineUnreachableError):
+            if not history or self._gateway.is_listed(name, container_name(name)):
+                raise
+            events = await self._gateway.forget_history(name)
+            if events is None:
+                raise
+            return [_history(events)]
+        if history:
+            await self._until_disconnected(name)
+            removed.append(_history(await self._gateway.forget_history(name) or 0))
+        return removed
+
+    async def _until_disconnected(self, name: str) -> None:
+        """What its sled sent last is to be forgotten, too."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_DISCONNECT_LIMIT):
+                while self._gateway.is_connected(name):  # noqa: ASYNC110 - once, and for as long as TCP takes
+                    await asyncio.sleep(_LOOK_INTERVAL)
+
+    async def _remove(self, name: str, *, directory: bool) -> list[str]:
         found = await self._found(name)
         own = self._gateway.settings().directory / name
         path = Path(found.directory or own)
@@ -97,6 +134,10 @@ class Projects:
                 "it made"
             )
         return found
+
+
+def _history(events: int) -> str:
+    return f"{events:,} event{'' if events == 1 else 's'} of its history"
 
 
 def _view(found: Container) -> ProjectContainer:

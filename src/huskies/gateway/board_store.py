@@ -69,8 +69,9 @@ class BoardStore:
         self._take(KeptBoard(board.stream, board.seq, received_ms, stories))
 
     def merge(self, board: KeptBoard) -> None:
-        """Another gateway says so: it counts if it is newer than what is known."""
-        if board.received_ms <= _RECEIVED_MS_MAX:
+        """Another gateway says so: it counts if it is newer than what is known, and not forgotten."""
+        forgotten = self._log.sequences.forgotten(board.stream.origin)
+        if board.received_ms <= _RECEIVED_MS_MAX and (forgotten is None or board.seq > forgotten):
             self._take(board)
 
     def _take(self, board: KeptBoard) -> None:

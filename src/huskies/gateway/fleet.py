@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import operator
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import msgspec
 
@@ -69,13 +71,18 @@ class Fleet(msgspec.Struct, forbid_unknown_fields=True):
         for run in block.runs:
             stream = streams[run.stream_id]
             assert stream is not None  # noqa: S101 - a run's stream is registered before its first event
+            count = run.shown(stream)
+            if not count:
+                # Of what nobody is shown, nobody is told whose it is.
+                start += run.count
+                continue
             project = self.project(stream.project)
             if project.last_seen_ms is None or run.received_ms > project.last_seen_ms:
                 project.last_seen_ms = run.received_ms
             said_by_story = project.sequences.get(stream.origin)
             if said_by_story is None:
                 said_by_story = project.sequences[stream.origin] = {}
-            shown = events[start : start + run.shown(stream)]
+            shown = events[start : start + count]
             _apply_run(said_by_story, shown, run.first_seq, run.received_ms)
             start += run.count
         self.position = block.last_position
@@ -87,12 +94,13 @@ class Fleet(msgspec.Struct, forbid_unknown_fields=True):
         for run in block.runs:
             stream = streams[run.stream_id]
             assert stream is not None  # noqa: S101 - a run's stream is registered before its first event
-            project = self.project(stream.project)
-            project.last_seen_ms = max(project.last_seen_ms or 0, run.received_ms)
             shown = block.events()[start : start + run.shown(stream)]
-            self.fold_late(stream, shown, run.first_seq, run.received_ms)
             start += run.count
-            self.prune(stream.project)
+            if shown:
+                project = self.project(stream.project)
+                project.last_seen_ms = max(project.last_seen_ms or 0, run.received_ms)
+                self.fold_late(stream, shown, run.first_seq, run.received_ms)
+                self.prune(stream.project)
 
     def fold_late(
         self, stream: Stream, events: Sequence[RelayedEvent], first_seq: int, received_ms: int
@@ -111,12 +119,23 @@ class Fleet(msgspec.Struct, forbid_unknown_fields=True):
         What stood behind that was said before is not known here: it is to be folded again.
         """
         said_by_story = self.project(stream.project).sequences.get(stream.origin, {})
-        for story_id, said in list(said_by_story.items()):
-            shared = {seq: event for event, seq in said.events() if seq <= after_seq}
-            if shared:
-                said_by_story[story_id] = _in_order(shared)
-            else:
-                del said_by_story[story_id]
+        _keep(said_by_story, partial(operator.ge, after_seq))
+
+    def forget(self, name: str, seqs: Mapping[Origin, int]) -> None:
+        """Know nothing more of a project but what its sequences say beyond these seqs."""
+        project = self.projects.get(name)
+        if project is None:
+            return
+        for origin, last_seq in seqs.items():
+            said_by_story = project.sequences.get(origin, {})
+            _keep(said_by_story, partial(operator.lt, last_seq))
+            if not said_by_story:
+                project.sequences.pop(origin, None)
+        board = project.snapshot
+        if board is not None and board.seq <= seqs.get(board.origin, -1):
+            project.snapshot = None
+        if not project.sequences and project.snapshot is None:
+            del self.projects[name]
 
     def prune(self, name: str) -> None:
         """Forget what the project's snapshot outweighed long ago."""
@@ -162,6 +181,16 @@ def _apply_run(
             else:
                 said.failure = event
                 said.failure_seq = seq
+
+
+def _keep(said_by_story: SaidByStory, counts: Callable[[int], bool]) -> None:
+    """Keep what events say whose seqs count."""
+    for story_id, said in list(said_by_story.items()):
+        kept = {seq: event for event, seq in said.events() if counts(seq)}
+        if kept:
+            said_by_story[story_id] = _in_order(kept)
+        else:
+            del said_by_story[story_id]
 
 
 def _by_seq(said: Said) -> dict[int, StoredEvent]:

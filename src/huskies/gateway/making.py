@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -43,6 +43,7 @@ class Making:
         lock: asyncio.Lock,
         bridge: Bridge,
         is_connected: Callable[[str], bool],
+        forget_history: Callable[[str], Awaitable[int | None]],
         now_ms: Callable[[], int],
     ) -> None:
         self._data_dir = data_dir.absolute()
@@ -54,6 +55,7 @@ class Making:
         self._lock = lock
         self._bridge = bridge
         self._is_connected = is_connected
+        self._forget_history = forget_history
         self._now_ms = now_ms
 
     def settings(self) -> Settings:
@@ -140,6 +142,13 @@ class Making:
         try:
             await in_thread(partial(projects_file.unlist_project, self._data_dir, name))
         except ConfigError as error:
+            raise ProjectError(str(error)) from None
+
+    async def forget_history(self, name: str) -> int | None:
+        """Show nothing more of what its sleds said; how many events, None where none of them was ever met."""
+        try:
+            return await self._forget_history(name)
+        except StoreError as error:
             raise ProjectError(str(error)) from None
 
     async def be_reachable(self) -> None:

@@ -204,15 +204,11 @@ class NewProjects:
         return await self._changed(request, "project start", self._projects.start)
 
     async def remove(self, request: web.Request) -> web.Response:
-        """`DELETE /gateway/projects/NAME`, and with `directory=true` its directory."""
+        """`DELETE /gateway/projects/NAME`, with `directory=true` its directory, with `history=true` that."""
 
         async def act(name: str) -> RemovedAnswer:
-            if _flag(request, "history"):
-                raise InvalidProjectError(
-                    "history: what a project's sleds said stays in the log until retention drops it "
-                    "(`huskies gateway --retain`); leave it out"
-                )
-            return RemovedAnswer(await self._projects.remove(name, directory=_flag(request, "directory")))
+            directory, history = _flag(request, "directory"), _flag(request, "history")
+            return RemovedAnswer(await self._projects.remove(name, directory=directory, history=history))
 
         return await self._changed(request, "project remove", act)
 

@@ -66,7 +66,7 @@ def remove_project() -> dict[str, Any]:
         "removeProject", "Remove a project's container and its token.", "RemovedAnswer"
     )
     flag = {"type": "boolean", "description": "Its directory, too, with everything in it."}
-    history = {"type": "string", "enum": ["false"], "description": "Retention alone drops events."}
+    history = {"type": "boolean", "description": "What its sleds said, too: nobody is shown it any more."}
     return _with_name(operation, parts.query("directory", flag), parts.query("history", history))
 
 

@@ -32,6 +32,7 @@ from huskies.gateway.board_store import BoardStore
 from huskies.gateway.boards import ProjectView, project_views
 from huskies.gateway.bridge import Bridge
 from huskies.gateway.feed import Feed
+from huskies.gateway.forgetting import Forgetting
 from huskies.gateway.identity import settled_key
 from huskies.gateway.keys import gateway_id
 from huskies.gateway.lock import locked
@@ -288,6 +289,7 @@ class Gateway:
 
     def _make_new_projects(self) -> NewProjects:
         engine = Engine()
+        forgetting = Forgetting(log=self.log, index=self.index, fleet=self.fleet, quota=self.quota)
         self.bridge = Bridge(self._settings.host, engine)
         self._making = Making(
             data_dir=self._settings.data_dir,
@@ -299,6 +301,7 @@ class Gateway:
             lock=self._access_lock,
             bridge=self.bridge,
             is_connected=lambda name: self.sessions.state(name).connected,
+            forget_history=forgetting.forget,
             now_ms=now_ms,
         )
         return NewProjects(self.gate, self._making, engine)

@@ -30,7 +30,7 @@ class Stream(msgspec.Struct):
     A sequence may stand under several numbers, each beginning beyond its `base_seq`: where another branch of
     it won, the older number ends at `cut_seq`, and what it holds beyond is in quarantine; the sequence is
     then `contested`, and takes nothing from sleds any more. What is up to `dropped_seq` is no longer
-    retained.
+    retained. Where a project was forgotten, all numbers are cut at their base (`Streams.forget`).
     """
 
     id: int

@@ -45,6 +45,7 @@ _CACHE_KIB: Final = 65_536
 _CHECKPOINT_PAGES: Final = 16_000
 _CHUNK: Final = 1_000
 _FORGET_ROWS: Final = 5_000
+_SEQ_MAX: Final = 2**63 - 1
 
 
 class IndexRows(msgspec.Struct):
@@ -92,12 +93,15 @@ def rows_of(blocks: Sequence[Block], streams: Sequence[Stream | None]) -> IndexR
         for run, size in zip(block.runs, block.run_sizes(), strict=True):
             stream = streams[run.stream_id]
             assert stream is not None  # noqa: S101 - a run's stream is registered before its first event
-            project = stream.project
+            project, count = stream.project, run.shown(stream)
+            if not count:
+                # Nobody is shown any of it, or ever finds it.
+                start += run.count
+                continue
             keys.add(story_key(project, None))
             keys.update([story_key(project, event.story_id) for event in events[start : start + run.count]])
             by_stream.append((run.stream_id, run.first_seq, run.last_seq, block.position, size))
-            shown = events[start : start + run.shown(stream)]
-            told.append(Told(project, run.stream_id, run.received_ms, shown))
+            told.append(Told(project, run.stream_id, run.received_ms, events[start : start + count]))
             start += run.count
         by_key.extend((segment, key, block.position) for key in keys)
     last = blocks[-1]
@@ -121,6 +125,7 @@ class Index:
         self._tidied_day = -1
         # One transaction at a time, whichever thread it comes from.
         self._lock = threading.Lock()
+        self._forgotten: set[int] = set()
 
     def _upgrade(self) -> None:
         """Of an older version only the fleet is kept: it knows of stories that the log may not any more."""
@@ -172,6 +177,18 @@ class Index:
                 pass
         return sizes
 
+    def forget_project(self, name: str, stream_ids: Sequence[int]) -> dict[int, int]:
+        """Remove what is counted of a project, and where these sequences of it are found.
+
+        Answers how many bytes of events each of them had.
+        """
+        with self._transaction():
+            # What is just being indexed may have been read before.
+            self._forgotten.update(stream_ids)
+            sizes = {each: self._forget_runs(each, _SEQ_MAX) for each in stream_ids}
+            stats_rows.forget_project(self._writer, name, stream_ids)
+        return sizes
+
     def sizes(self) -> dict[int, int]:
         """How many bytes the events of each stream take that are indexed."""
         with self._lock:
@@ -211,6 +228,9 @@ class Index:
 
     def _insert(self, rows: IndexRows) -> None:
         connection = self._writer
+        if self._forgotten:
+            rows.by_stream = [row for row in rows.by_stream if row[0] not in self._forgotten]
+            rows.told = [told for told in rows.told if told.stream_id not in self._forgotten]
         connection.executemany("INSERT OR IGNORE INTO by_key VALUES (?, ?, ?)", sorted(rows.by_key))
         connection.executemany("INSERT OR REPLACE INTO by_stream VALUES (?, ?, ?, ?, ?)", rows.by_stream)
 

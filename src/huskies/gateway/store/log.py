@@ -25,6 +25,7 @@ from huskies.gateway.store.blocks import Block, Run, Stream
 from huskies.gateway.store.damage import Damage, DamagedRange
 from huskies.gateway.store.log_writer import Known, LogWriter, Standing
 from huskies.gateway.store.stream_reader import HeldRun, Lookup
+from huskies.gateway.store.streams import Forgotten
 from huskies.protocol import peer_wire
 from huskies.protocol.vectors import Origin, VersionVector
 from huskies.protocol.wire import PreviousEpoch
@@ -178,6 +179,10 @@ class Log:
     async def trim(self, rules: retention.Rules, up_to: int) -> retention.Dropped | None:
         """Drop some of the oldest blocks that are retained no more, none beyond position `up_to`."""
         return await self.call(lambda _: self._writer.trim(rules, up_to))
+
+    async def forget(self, project: str) -> Forgotten:
+        """Show nothing more of what a project's sleds have said: it stays in its blocks, hidden."""
+        return await self.call(lambda _: self._writer.forget(project))
 
     async def damaged_block(self, position: int) -> repair.Damaged | None:
         """What is known of the damaged block at `position`; None where none is."""

@@ -16,7 +16,7 @@ from huskies.gateway.store.appender import Appender
 from huskies.gateway.store.blocks import Block, Run, Stream
 from huskies.gateway.store.damage import Damage, DamagedRange, describe
 from huskies.gateway.store.stream_reader import Lookup, StreamReader
-from huskies.gateway.store.streams import Streams, names_of
+from huskies.gateway.store.streams import Forgotten, Streams, names_of
 from huskies.gateway.store.tail import check_wal, read_tail, refuse_damaged, unreadable
 from huskies.protocol import peer_wire
 from huskies.protocol.wire import PreviousEpoch
@@ -169,6 +169,14 @@ class LogWriter:
             connection.execute("DELETE FROM repaired WHERE position <= ?", (dropped.last_position,))
         retention.shrink(connection)
         return dropped
+
+    def forget(self, project: str) -> Forgotten:
+        """Show nothing more of what a project's sleds have said."""
+        forgotten = self.sequences.forget(self._connection, project)
+        self._connection.execute("DELETE FROM snapshots WHERE project = ?", (project,))
+        ids = [number.id for origin in forgotten.seqs for number in self.sequences.numbers(origin)]
+        self._connection.executemany("DELETE FROM quarantine WHERE stream_id = ?", [(each,) for each in ids])
+        return forgotten
 
     def damaged_block(self, position: int) -> repair.Damaged | None:
         """What is known of the damaged block at `position`; None where none is."""

@@ -37,7 +37,10 @@ async def refold(fleet: Fleet, log: Log, origin: Origin) -> None:
 
 
 async def refold_cut(fleet: Fleet, log: Log) -> None:
-    """Do so for all sequences that were cut: a fleet that was kept may be from before that."""
-    cut = [stream.origin for stream in log.streams if stream is not None and stream.cut_seq is not None]
-    for origin in dict.fromkeys(cut):
-        await refold(fleet, log, origin)
+    """Do so for all sequences that were cut, and forget what is: a fleet that was kept may be older."""
+    for live in log.sequences.all_live():
+        forgotten = log.sequences.forgotten(live.origin)
+        if forgotten is not None:
+            fleet.forget(live.project, {live.origin: forgotten})
+        elif any(each.cut_seq is not None for each in log.sequences.numbers(live.origin)):
+            await refold(fleet, log, live.origin)

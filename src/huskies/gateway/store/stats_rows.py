@@ -76,6 +76,7 @@ _visits = msgspec.msgpack.Decoder(Visits)
 def prepare(connection: sqlite3.Connection) -> None:
     """Let this connection write counts."""
     connection.create_function("with_visits", 2, _with_visits, deterministic=True)
+    connection.create_function("without_visits", 2, _without_visits, deterministic=True)
 
 
 def take(
@@ -144,6 +145,34 @@ def forget(connection: sqlite3.Connection, now_ms: int) -> None:
     connection.execute(
         "DELETE FROM stats_open WHERE max(since_ms, ifnull(held_since_ms, 0)) < ?", (before * DAY_MS,)
     )
+
+
+def forget_project(connection: sqlite3.Connection, name: str, stream_ids: Iterable[int]) -> None:
+    """Remove what was counted of a project, also from the sum of all; `stream_ids` are its sequences."""
+    connection.executemany("DELETE FROM stats_open WHERE stream_id = ?", [(each,) for each in stream_ids])
+    found = connection.execute("SELECT id FROM stats_projects WHERE name = ?", (name,)).fetchone()
+    if found is None:
+        return
+    project = found[0]
+    less = ", ".join(f"{each} = {each} - ?" for each in Counts.__struct_fields__)
+    counted = ", ".join(Counts.__struct_fields__)
+    connection.executemany(
+        f"UPDATE stats_counts SET {less} WHERE span = ? AND number = ? AND project = {EVERY}",  # noqa: S608 - constants
+        connection.execute(
+            f"SELECT {counted}, span, number FROM stats_counts WHERE project = ?",  # noqa: S608 - constants
+            (project,),
+        ).fetchall(),
+    )
+    connection.executemany(
+        f"UPDATE stats_visits SET counts = without_visits(counts, ?) WHERE span = ? AND number = ? "  # noqa: S608 - constant
+        f"AND project = {EVERY}",
+        connection.execute(
+            "SELECT counts, span, number FROM stats_visits WHERE project = ?", (project,)
+        ).fetchall(),
+    )
+    for table in ("stats_counts", "stats_visits", "stats_stories"):
+        connection.execute(f"DELETE FROM {table} WHERE project = ?", (project,))  # noqa: S608 - constant
+    connection.execute("DELETE FROM stats_projects WHERE id = ?", (project,))
 
 
 def _projects(connection: sqlite3.Connection) -> list[int]:
@@ -239,6 +268,12 @@ def _with_visits(one: bytes, other: bytes) -> bytes:
     visits = decode_visits(one)
     add_visits(visits, decode_visits(other))
     return msgspec.msgpack.encode(visits)
+
+
+def _without_visits(one: bytes, other: bytes) -> bytes:
+    visits = decode_visits(one)
+    add_visits(visits, {key: -count for key, count in decode_visits(other).items()})
+    return msgspec.msgpack.encode({key: count for key, count in visits.items() if count})
 
 
 def add_visits(to: Visits, counts: Visits) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import msgspec
 
@@ -22,6 +23,13 @@ class MissingRange(msgspec.Struct, frozen=True):
     epoch: str
     first_seq: int
     last_seq: int
+
+
+class Forgotten(NamedTuple):
+    """Up to which seq each sequence of a project is forgotten, and how many events were shown until then."""
+
+    seqs: dict[Origin, int]
+    events: int
 
 
 class Streams:
@@ -73,21 +81,36 @@ class Streams:
         """For each project, what was recorded and neither came nor will."""
         found: dict[str, list[MissingRange]] = {}
         for numbers in list(self._numbers.values()):
-            end = 0
-            for stream in numbers:
+            known = _known(numbers)
+            live, end = known[-1], known[0].base_seq if known is not numbers else 0
+            for stream in known:
                 _add(found, stream, end + 1, stream.base_seq)
                 end = max(end, stream.shown_seq)
-            live = numbers[-1]
-            if live.closed_seq is not None:
+            if live.closed_seq is not None and not _is_forgotten(numbers):
                 _add(found, live, live.last_seq + 1, live.closed_seq)
         return found
 
     def quarantined(self) -> dict[str, list[MissingRange]]:
         """For each project, what came and lost against another branch of the same sequence."""
         found: dict[str, list[MissingRange]] = {}
-        for stream in list(self.rows):
-            if stream is not None and stream.cut_seq is not None:
-                _add(found, stream, stream.cut_seq + 1, stream.last_seq)
+        for numbers in list(self._numbers.values()):
+            for stream in _known(numbers):
+                if stream.cut_seq is not None:
+                    _add(found, stream, stream.cut_seq + 1, stream.last_seq)
+        return found
+
+    def forgotten(self, origin: Origin) -> int | None:
+        """Up to which seq the sequence is forgotten; None where it never was."""
+        numbers = self._numbers.get(origin, [])
+        known = _known(numbers)
+        return None if known is numbers else known[0].base_seq
+
+    def forgotten_numbers(self) -> dict[str, list[int]]:
+        """For each project that was forgotten, under which numbers that stands."""
+        found: dict[str, list[int]] = {}
+        for numbers in list(self._numbers.values()):
+            for stream in numbers[: len(numbers) - len(_known(numbers))]:
+                found.setdefault(stream.project, []).append(stream.id)
         return found
 
     # --- in the writer's thread --------------------------------------------------------------------
@@ -134,6 +157,29 @@ class Streams:
             self.news += 1
             stream_rows.write(connection, stream)
 
+    def forget(self, connection: sqlite3.Connection, project: str) -> Forgotten:
+        """Show nothing more of what a project's sequences hold now.
+
+        They go on under new numbers, and so keep their identities: nothing that came already is taken again.
+        """
+        seqs: dict[Origin, int] = {}
+        events = 0
+        for stream in self.all_live():
+            if stream.project != project:
+                continue
+            seqs[stream.origin] = stream.last_seq
+            shown = self.parts(stream.origin, 1, stream.last_seq)
+            events += sum(last + 1 - first for _, first, last in shown)
+            if _is_forgotten(self._numbers[stream.origin]):
+                continue
+            for number in self._numbers[stream.origin]:
+                number.cut_seq = number.base_seq
+                stream_rows.write(connection, number)
+            self._go_on(connection, stream, stream.last_seq, stream.digest, contested=stream.contested)
+            # Who holds none of it is told that it is not retained.
+            self.drops += 1
+        return Forgotten(seqs, events)
+
     def drop(self, connection: sqlite3.Connection, run: Run) -> None:
         """What is up to the end of this run is no longer retained."""
         stream = self.rows[run.stream_id]
@@ -172,6 +218,23 @@ class Streams:
         self._numbers.setdefault(stream.origin, []).append(stream)
         self._projects.setdefault(stream.sled_id, stream.project)
         return stream
+
+
+def _known(numbers: list[Stream]) -> list[Stream]:
+    """Those that were not forgotten: all, or those behind the last that was left where it ended.
+
+    Where another branch wins, the sequence goes on before the end of what lost.
+    """
+    for index in range(len(numbers) - 1, 0, -1):
+        before, stream = numbers[index - 1], numbers[index]
+        if before.cut_seq == before.base_seq and stream.base_seq == before.last_seq:
+            return numbers[index:]
+    return numbers
+
+
+def _is_forgotten(numbers: list[Stream]) -> bool:
+    """Whether nothing came since the sequence was forgotten."""
+    return _known(numbers) is not numbers and numbers[-1].last_seq == _known(numbers)[0].base_seq
 
 
 def _add(found: dict[str, list[MissingRange]], stream: Stream, first_seq: int, last_seq: int) -> None:

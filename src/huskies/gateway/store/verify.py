@@ -65,6 +65,8 @@ class LogCheck:
         self._seen: dict[int, _Seen] = {}
         self._at_checkpoint: dict[int, _Seen] = {}
         self._missing: list[MissingRange] = []
+        # Numbers of sequences of which something was walked.
+        self._walked: set[int] = set()
         # Numbers of damaged rows: what they say of the beginning, and of the head, is not compared.
         self._unsound: set[int] = set()
 
@@ -171,6 +173,7 @@ class LogCheck:
                 yield Problem(block.position + start, problem, None, *names)
             if stream is not None or run.stream_id in self._unsound:
                 self._seen[run.stream_id] = _Seen(run.last_seq, run.digest)
+                self._walked.add(run.stream_id)
                 if block.last_position <= self._since:
                     self._at_checkpoint[run.stream_id] = _Seen(run.last_seq, run.digest)
 
@@ -208,8 +211,13 @@ class LogCheck:
                 yield Problem(self._since, problem, None, stream.project, *stream.origin)
 
     def _is_explained(self, stream_id: int, seq: int) -> bool:
-        """Whether an event is missing because a block is damaged, which was said already."""
+        """Whether an event is missing because a block is damaged, which was said already.
+
+        Or it was shown to nobody any more: how much of that was dropped is noted nowhere.
+        """
         stream = self.rows[stream_id]
+        if stream is not None and seq > stream.shown_seq and stream_id not in self._walked:
+            return self.verdict.first_position > 1
         return stream is not None and any(
             (missing.sled_id, missing.epoch) == stream.origin and missing.first_seq <= seq <= missing.last_seq
             for missing in self._missing
