@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import re
 import signal
@@ -35,6 +36,8 @@ def _made(directory: Path) -> Path:
 
 
 async def _run(setting: Setting, synapse: Synapse) -> None:
+    # It says each time that the homeserver is away.
+    logging.getLogger("nio").setLevel(logging.CRITICAL)
     bot = synapse.register("huskies")
     ann = Person(synapse.url, synapse.register("ann"), _made(setting.directory / "ann"))
     scene = Scene(setting.directory / "gateway")

@@ -16,6 +16,7 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Page, WebError, async_playwright
 from tests.gateway.conftest import StartGateway, starting
+from tests.support.groups import INTERFACES
 from tests.support.operator import Operator
 
 from huskies.gateway.server import Gateway
@@ -25,6 +26,7 @@ CHROMIUM: Final = shutil.which("chromium")
 IN_CHROMIUM: Final = [
     pytest.mark.asyncio(loop_scope="session"),
     pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed: `make needs` installs it"),
+    INTERFACES,
 ]
 # A browser on a busy machine takes its time.
 _PATIENCE_MS: Final = 30_000
@@ -55,8 +57,7 @@ class Complaints:
 
     def __init__(self) -> None:
         self._said: list[tuple[str, str]] = []
-        # Tests with containers, on the other worker, let interfaces of this machine come and go.
-        self._expected: list[tuple[str, str]] = [("", "ERR_NETWORK_CHANGED")]
+        self._expected: list[tuple[str, str]] = []
 
     def expect(self, pattern: str = "", *, of: str = "") -> None:
         """What matches is no reason to fail, where the page's URL begins with `of`."""

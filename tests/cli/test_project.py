@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.containers.conftest import PROJECTS, WITH_ENGINE, engine, engine_host, key, name
+from tests.containers.conftest import PROJECTS, engine, engine_host, key, name, with_engine
 from tests.support.engine import until
 from tests.support.gateway_process import Gateway
 
@@ -129,8 +129,7 @@ def making(start: Start, tmp_path: Path, engine: docker.APIClient) -> Gateway:
     return Gateway(start, tmp_path / "data")
 
 
-@WITH_ENGINE[0]
-@WITH_ENGINE[1]
+@with_engine
 def test_a_project_from_its_first_command_to_its_last(
     huskies: Run, making: Gateway, name: str, key: Path
 ) -> None:
@@ -167,8 +166,7 @@ def test_a_project_from_its_first_command_to_its_last(
     assert name not in huskies("status", *at).stdout
 
 
-@WITH_ENGINE[0]
-@WITH_ENGINE[1]
+@with_engine
 def test_what_is_broken_off_is_undone(
     start: Start, making: Gateway, name: str, engine: docker.APIClient, tmp_path: Path
 ) -> None:

@@ -6,15 +6,17 @@ import itertools
 import json
 import os
 import subprocess
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from functools import reduce
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import aiohttp
 import docker
 import pytest
 from tests.gateway.conftest import StartGateway, starting
 from tests.support.engine import BASE_IMAGE, missing, shared_engine
+from tests.support.groups import INTERFACES
 
 from huskies import config, logs
 from huskies.containers.engine import Engine
@@ -22,15 +24,23 @@ from huskies.containers.images import Images
 from huskies.containers.threads import GivenUp
 from huskies.gateway.server import Gateway
 
+_Test = TypeVar("_Test", bound=Callable[..., Any])
+
 PATIENCE: Final = 60.0
 # Marks, and no call of `skip`, so that what is missing is said in one line. The first that needs the engine
 # waits while it is started, and an image is built.
 WITH_ENGINE: Final = [
     pytest.mark.skipif(missing() is not None, reason=missing() or ""),
     pytest.mark.timeout(400),
+    INTERFACES,
 ]
 PROJECTS: Final = f'# kept as it is\n[containers]\nbase_image = "{BASE_IMAGE}"\n'
 _numbers = itertools.count(1)
+
+
+def with_engine(test: _Test) -> _Test:
+    """Marks one test as `WITH_ENGINE`."""
+    return reduce(lambda marked, mark: mark(marked), WITH_ENGINE, test)
 
 
 @pytest.fixture(autouse=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -58,7 +59,8 @@ async def filled(log: OpenLog) -> None:
 
 
 def verdict(log: OpenLog) -> list[str]:
-    return [str(problem) for problem in LogCheck(open_reader(log.log.path)).run()]
+    with closing(open_reader(log.log.path)) as connection:
+        return [str(problem) for problem in LogCheck(connection).run()]
 
 
 @pytest.mark.parametrize("restarted", [False, True])

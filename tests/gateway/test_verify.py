@@ -14,9 +14,10 @@ from tests.gateway.test_retention import AGED, at, trim
 from tests.gateway.test_retention import filled as aged
 
 from huskies.gateway.server import Gateway
-from huskies.gateway.store import block_rows, log_store, stream_rows, verify
+from huskies.gateway.store import block_rows, cursors, log_store, stream_rows, verify
 from huskies.gateway.store.appends import Append
 from huskies.gateway.store.blocks import checksum, decode_runs, encode_runs
+from huskies.gateway.store.cursors import Cursor
 from huskies.gateway.store.verify import LogCheck, Problem
 from huskies.storage.sqlite import open_reader
 
@@ -59,6 +60,21 @@ async def test_a_sound_log_is_called_sound(open_log: OpenLogs, monkeypatch: pyte
     assert [(s.last_seq, s.digest) for s in check.rows if s] == [
         (s.last_seq, s.digest) for s in log.log.streams if s
     ]
+
+
+@pytest.mark.parametrize("damaged", ["0a1b2c3q", "0A1B2C3D", "", 7, b"0a1b2c3d"])
+async def test_a_damaged_id_is_named_and_another_drawn(open_log: OpenLogs, damaged: object) -> None:
+    log = await filled(await open_log(), 2)
+    await log.close()
+    with closing(sqlite3.connect(log.log.path)) as db, db:
+        db.execute("UPDATE meta SET value = ? WHERE key = 'log_id'", (damaged,))
+    assert [str(problem.problem) for problem in walk(log)[0]] == [f"the log's id cannot be {damaged!a}"]
+    log = await open_log()
+    # Which a reader can go on from.
+    [block, *_] = await log.history.blocks_after(0)
+    cursor = Cursor(log.log.log_id, block.position, block.chain)
+    assert cursors.parse(str(cursor)) == cursor
+    assert walk(log)[0] == []
 
 
 async def test_an_empty_log_is_sound(open_log: OpenLogs) -> None:

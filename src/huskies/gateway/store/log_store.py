@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import logging
+import re
 import secrets
 import sqlite3
 from collections.abc import Iterator
@@ -12,7 +14,11 @@ from typing import Final
 
 from huskies.gateway.store.blocks import Block
 
+_log = logging.getLogger("huskies.log")
+
 FILE_NAME: Final = "log.db"
+# As cursors have it.
+_LOG_ID: Final = re.compile("[0-9a-f]{8}")
 # 2: the rows of sequences carry checksums (`stream_rows`), which logs of version 1 get when they are opened.
 VERSION: Final = 2
 
@@ -79,12 +85,20 @@ def write_meta(connection: sqlite3.Connection, key: str, value: str | int) -> No
 
 
 def log_id(connection: sqlite3.Connection) -> str:
-    """The log's id, drawn when the log is new."""
+    """The log's id, drawn when the log is new, and where it was damaged: then readers begin again."""
     found = read_meta(connection, "log_id")
-    if found is None:
-        found = secrets.token_hex(4)
-        write_meta(connection, "log_id", found)
+    if found is None or is_damaged_id(found):
+        drawn = secrets.token_hex(4)
+        if found is not None:
+            _log.error("the log's id, %a, was damaged; it is %s now, and readers begin again", found, drawn)
+        write_meta(connection, "log_id", drawn)
+        found = drawn
     return str(found)
+
+
+def is_damaged_id(found: object) -> bool:
+    """Whether a log's id as it is stored cannot be one."""
+    return not isinstance(found, str) or _LOG_ID.fullmatch(found) is None
 
 
 def first_position(connection: sqlite3.Connection) -> int:

@@ -111,11 +111,14 @@ class LogCheck:
         connection.execute("BEGIN")
         try:
             rows, heads = stream_rows.read(connection), stream_rows.heads(connection)
+            log_id = log_store.read_meta(connection, "log_id")
             verdict.first_position = log_store.first_position(connection)
             verdict.last_position = last_block(connection)[0]
             self._missing = _known_missing(connection)
         finally:
             connection.execute("COMMIT")
+        if log_id is not None and log_store.is_damaged_id(log_id):
+            yield Problem(verdict.first_position, f"the log's id cannot be {log_id!a}")
         self.rows = rows.streams
         self._unsound = {problem.number for problem in rows.problems}
         for problem in rows.problems:
