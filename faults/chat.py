@@ -9,10 +9,12 @@ import re
 import signal
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 
 import aiohttp
 from tests.chat.conftest import push
+from tests.cli.conftest import SOURCES
 from tests.support.chat_scene import Scene, told
 from tests.support.lossy_proxy import LossyProxy
 from tests.support.matrix_person import Person
@@ -22,6 +24,9 @@ from faults.setting import Setting
 
 _SENDING = re.compile(r"/rooms/[^/]+/send/")
 _PATIENCE = 180.0
+_ROOT = Path(__file__).parents[1]
+# A bot that is killed again and again is not started again at once otherwise.
+_PROGRAM = ("faults.process", "--limit=BACKOFF_MAX=2", "--")
 _UNSETTLED = ("queued", "sending")
 
 
@@ -46,7 +51,9 @@ async def _run(setting: Setting, synapse: Synapse) -> None:
             await ann.log_in()
             room = await ann.create_room(bot)
             scene.set_up(proxy.url, "huskies", room, ann.user_id)
-            gateway = await asyncio.to_thread(scene.start)
+            gateway = await asyncio.to_thread(
+                partial(scene.start, program=_PROGRAM, PYTHONPATH=os.pathsep.join(map(str, (_ROOT, SOURCES))))
+            )
             breaker = _Breaker(setting, synapse, proxy, scene.url, gateway.pid)
             # What happens before the first look at the log may be told as part of a summary.
             await breaker.happen("before")

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, NamedTuple
@@ -39,9 +39,15 @@ Run = Callable[..., Outcome]
 class Process:
     """A running `huskies`; its output is read as it comes, so that a test can wait for a line."""
 
-    def __init__(self, arguments: tuple[str, ...], environment: dict[str, str], cwd: Path) -> None:
+    def __init__(
+        self,
+        arguments: tuple[str, ...],
+        environment: dict[str, str],
+        cwd: Path,
+        program: Sequence[str] = ("huskies",),
+    ) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "huskies", *arguments],
+            [sys.executable, "-m", *program, *arguments],
             env=environment,
             cwd=cwd,
             stdin=subprocess.DEVNULL,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from nio import Event
@@ -34,7 +35,8 @@ class Scene:
         (self.data_dir / "password").write_text(PASSWORD)
         (self.data_dir / "password").chmod(0o600)
 
-    def start(self, **environment: str) -> Process:
+    def start(self, *, program: Sequence[str] = ("huskies",), **environment: str) -> Process:
+        """A gateway with its bot; `program`: the module that runs it, and what that is told first."""
         arguments = (
             "gateway",
             "--port",
@@ -44,7 +46,7 @@ class Scene:
         )
         usual = {name: value for name, value in os.environ.items() if not name.startswith("HUSKIES_")}
         environment = {**usual, "PYTHONPATH": str(SOURCES), **environment}
-        process = Process(arguments, environment, self.data_dir)
+        process = Process(arguments, environment, self.data_dir, program)
         self._processes.append(process)
         self.url = process.line("gateway").split()[1]
         process.line("chat")
