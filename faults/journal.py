@@ -19,7 +19,10 @@ class Told(NamedTuple):
 
 
 class Journal:
-    """One sled's two files. A line is one `write`, so it is there whatever happens to the process next."""
+    """One sled's two files. A line is one `write`, so it is there whatever happens to the process next.
+
+    Of one that spans two of the kernel's pages a SIGKILL may leave the beginning alone: that is no line.
+    """
 
     def __init__(self, directory: Path, name: str) -> None:
         directory.mkdir(parents=True, exist_ok=True)
@@ -54,8 +57,17 @@ class Journal:
     def _append(self, path: Path, line: str) -> None:
         if path not in self._files:
             self._files[path] = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+            os.truncate(path, _whole(path.read_bytes()))
         os.write(self._files[path], f"{line}\n".encode())
 
 
 def _lines(path: Path) -> list[str]:
-    return path.read_text().splitlines() if path.exists() else []
+    if not path.exists():
+        return []
+    content = path.read_bytes()
+    return content[: _whole(content)].decode().splitlines()
+
+
+def _whole(content: bytes) -> int:
+    """How many bytes of it are whole lines."""
+    return content.rfind(b"\n") + 1
