@@ -9,12 +9,18 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from tests.gateway.conftest import Owner, stop, stored
+from tests.gateway.test_merging import Sender, events
+from tests.gateway.test_quota import ROOM, fill
+from tests.gateway.test_refold import Follower, blocks, expected, two_branches
 from tests.gateway.test_statistics import HOUR, moved, stats, totals
 from tests.support.relay_client import blocked, connect, connect_v1, new_epoch, new_key, push
 from tests.support.sse_client import open_stream
 
+from huskies import limits
 from huskies.gateway.server import Gateway, now_ms
+from huskies.gateway.store.appends import Diverged
 from huskies.gateway.store.index import rows_of
+from huskies.gateway.store.refold import refold_cut
 from huskies.gateway.store.retention import Rules
 from huskies.gateway.store.verify import LogCheck
 from huskies.storage.sqlite import open_reader
@@ -132,6 +138,52 @@ async def test_a_gap_before_what_was_forgotten_is_missing_no_more(open_log: Open
     assert log.log.sequences.missing() == {}
 
 
+@pytest.mark.parametrize("indexed", [False, True])
+async def test_what_a_sled_says_otherwise_below_is_a_conflict_still(
+    open_log: OpenLogs, *, indexed: bool
+) -> None:
+    log = await open_log()
+    await filled(log)
+    await log.log.forget("shop")
+    if indexed:
+        log.index_blocks(await log.history.blocks_after(0))
+        await log.close()
+        log = await open_log()
+    owner = Owner()
+    log.append(await log.admit(), 2, stored("s2"), stored("other"), stored("s4"), owner=owner)
+    await log.settled()
+    assert owner.told == [("conflict", 3)]
+
+
+async def test_another_history_is_not_joined_to_the_end_of_what_is_forgotten(open_log: OpenLogs) -> None:
+    log = await open_log()
+    await filled(log)
+    await log.log.forget("shop")
+    other = Sender(events("s1", "x2", "x3", "x4", "x5"))
+    await other.send(log)
+    assert other.branches == [Diverged()]
+    assert log.log.heads()[ORIGIN] == 4
+    same = Sender(events("s1", "s2", "s3", "s4", "s5"))
+    await same.send(log)
+    assert (same.branches, log.log.heads()[ORIGIN]) == ([], 5)
+
+
+async def test_a_branch_that_loses_afterwards_stays_away(open_log: OpenLogs) -> None:
+    winning, losing = two_branches()
+    opened = await open_log()
+    follower = Follower(opened)
+    await Sender(losing[:1]).send(opened)
+    await opened.log.forget("shop")
+    await Sender(losing).send(opened)
+    follower.follow()
+    assert "3_bug_z" in blocks(follower.fleet)
+    await Sender(winning).send(opened)
+    await refold_cut(follower.fleet, opened.log)
+    assert blocks(follower.fleet) == expected(winning[1:])
+    assert opened.log.sequences.forgotten(ORIGIN) == 1
+    assert verdict(opened) == []
+
+
 # --- a whole gateway ---------------------------------------------------------------------------------
 
 
@@ -194,7 +246,39 @@ async def test_its_counts_go_with_it(gateway: Gateway, http: Http) -> None:
     assert totals(answer) == totals(alone) == {"arrived": 2, "done": 1, "moves": 2, "blocked": 1, "failed": 0}
     assert answer.body["stages"] == alone.body["stages"]
     assert [each["project"] for each in answer.body["projects"]] == ["blog"]
-    assert gateway.quota.used("shop") < gateway.quota.used("blog")
+    # Each of its sequences goes on under another number.
+    assert gateway.quota.used("shop") == 2 * limits.SEQUENCE_BYTES
+
+
+async def test_a_project_that_took_all_of_its_quota_has_room_again(
+    start_gateway: StartGateway, http: Http
+) -> None:
+    gateway = await start_gateway(quota_bytes=2 * ROOM)
+    await fill(gateway, "shop")
+    assert gateway.quota.over == {"shop"}
+    await forget(gateway, http)
+    assert gateway.quota.over == set()
+    await push(gateway.url, "shop", blocked("s1"))
+    used = gateway.quota.used("shop")
+    assert await shown(gateway, http) == ["s1"]
+    await stop(gateway)
+    gateway = await start_gateway(quota_bytes=2 * ROOM)
+    await stats(gateway, http)
+    assert gateway.quota.used("shop") == used < 2 * ROOM
+
+
+async def test_a_board_that_waits_its_turn_is_not_shown_afterwards(
+    gateway: Gateway, http: Http, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with await connect(gateway.url, "shop", new_key(), new_epoch()) as sled:
+        monkeypatch.setattr(gateway.sessions._snapshots._pace, "wait", lambda *_: 3_600.0)
+        await sled.send_snapshot(0, {"story_id": "2_story_old", "stage": "1_backlog"})
+        # The ack comes behind it.
+        await sled.send_events(1, blocked("s1"))
+        await sled.acked(1)
+        await forget(gateway, http)
+        gateway.sessions._snapshots.flush()
+    assert boards(gateway)["shop"] == []
 
 
 async def test_what_is_just_being_indexed_is_not_counted(gateway: Gateway, http: Http) -> None:
@@ -207,7 +291,6 @@ async def test_what_is_just_being_indexed_is_not_counted(gateway: Gateway, http:
     gateway.index.write(rows)
     answer = await stats(gateway, http)
     assert answer.body["projects"] == []
-    assert gateway.index.sizes() == {}
 
 
 @pytest.mark.parametrize("views", ["kept", "from before", "gone"])

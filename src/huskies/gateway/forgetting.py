@@ -6,8 +6,9 @@ import asyncio
 import logging
 import sqlite3
 
-from huskies.gateway.fleet import Fleet
+from huskies.gateway.fleet import Fleet, Project
 from huskies.gateway.quota import Quota
+from huskies.gateway.sessions import Sessions
 from huskies.gateway.store.index import Index
 from huskies.gateway.store.log import Log
 
@@ -17,8 +18,9 @@ _log = logging.getLogger("huskies.log")
 class Forgetting:
     """Has the log forget, and then all that follows it."""
 
-    def __init__(self, *, log: Log, index: Index, fleet: Fleet, quota: Quota) -> None:
+    def __init__(self, *, log: Log, index: Index, fleet: Fleet, quota: Quota, sessions: Sessions) -> None:
         self._log = log
+        self._sessions = sessions
         self._index = index
         self._fleet = fleet
         self._quota = quota
@@ -28,16 +30,17 @@ class Forgetting:
 
         Raises `StoreError` where the log cannot be written.
         """
+        self._sessions.forget_board(project)
         forgotten = await self._log.forget(project)
         if not forgotten.seqs:
             return None
         self._fleet.forget(project, forgotten.seqs)
+        known = self._fleet.projects.get(project, Project())
+        self._quota.forgotten(project, self._log.streams, known.said())
         ids = self._log.sequences.forgotten_numbers().get(project, [])
         try:
-            sizes = await asyncio.to_thread(self._index.forget_project, project, ids)
+            await asyncio.to_thread(self._index.forget_project, project, ids)
         except sqlite3.Error as error:
-            _log.warning("the index cannot be written: %s; it is done at the next start", error)
-        else:
-            self._quota.dropped(sizes, self._log.streams)
+            _log.warning("what is counted cannot be written: %s; that is done at the next start", error)
         _log.info("a project is forgotten", extra={"project": project, "events": forgotten.events})
         return forgotten.events

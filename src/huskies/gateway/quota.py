@@ -70,6 +70,13 @@ class Quota:
         for stream_id, size in sizes.items():
             self._add_to(streams, stream_id, -size)
 
+    def forgotten(self, project: str, streams: Sequence[Stream | None], told: int) -> None:
+        """All that the project's sequences held is forgotten, and so much is known of its stories now."""
+        self.registered(streams)
+        numbers = sum(stream is not None and stream.project == project for stream in streams)
+        self._used[project] = numbers * limits.SEQUENCE_BYTES
+        self.stories(project, told)
+
     def add(self, project: str, size: int) -> None:
         """The project takes so many bytes more, or less."""
         self._used[project] = self._used.get(project, 0) + size
@@ -95,6 +102,6 @@ class Quota:
 
     def _add_to(self, streams: Sequence[Stream | None], stream_id: int, size: int) -> None:
         stream = streams[stream_id] if 0 < stream_id < len(streams) else None
-        # A sequence whose row is damaged belongs to nobody.
-        if stream is not None and size:
+        # A sequence whose row is damaged belongs to nobody, and what nobody is shown is held against nobody.
+        if stream is not None and size and not stream.is_hidden:
             self.add(stream.project, size)

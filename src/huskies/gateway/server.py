@@ -289,7 +289,9 @@ class Gateway:
 
     def _make_new_projects(self) -> NewProjects:
         engine = Engine()
-        forgetting = Forgetting(log=self.log, index=self.index, fleet=self.fleet, quota=self.quota)
+        forgetting = Forgetting(
+            log=self.log, index=self.index, fleet=self.fleet, quota=self.quota, sessions=self.sessions
+        )
         self.bridge = Bridge(self._settings.host, engine)
         self._making = Making(
             data_dir=self._settings.data_dir,

@@ -312,6 +312,10 @@ class Sessions:
                 connection.apply_now(connection.core.tick(now))
             await asyncio.sleep(0)
 
+    def forget_board(self, project: str) -> None:
+        """A board that its sled said, and that has not been taken yet, is not taken any more."""
+        self._snapshots.drop(project)
+
     def drain(self) -> None:
         """The gateway stops: tell every sled, after acknowledging what it sent."""
         self._draining = True

@@ -32,6 +32,10 @@ class Snapshots:
         else:
             self._correct(board)
 
+    def drop(self, project: str) -> None:
+        """What waits of a project is of no use any more."""
+        self._waiting.pop(project, None)
+
     def flush(self) -> None:
         """Hand over what waits now."""
         while self._waiting:

@@ -135,7 +135,11 @@ class Appender:
             return stream, Diverged()
         if not split.held:
             return stream, split
-        held = self._reader.events(stream.origin, job.first_seq, job.first_seq + split.held - 1)
+        last = job.first_seq + split.held - 1
+        held = self._reader.events(stream.origin, job.first_seq, last)
+        if job.claim is None:
+            # What nobody is shown any more is still what its sled said.
+            held.update(self._reader.forgotten(stream.origin, job.first_seq, last))
         for seq, event in enumerate(job.events[: split.held], job.first_seq):
             # What is no longer retained cannot be compared; it was when it came.
             if seq not in held or held[seq] == event:
@@ -155,13 +159,12 @@ class Appender:
             waiting = self._waiting.get(stream.id)
             return claim.before != (waiting[-1].claimed if waiting else stream.digest)
         before = self._reader.digest(stream.origin, job.first_seq - 1)
-        if before is not None:
-            return claim.before != before
-        # Of what was dropped only the digest at its end is known.
-        dropped = stream.dropped_seq + 1 - job.first_seq
-        if 0 < dropped <= split.held:
-            return _extended(claim, job.events[:dropped]) != stream.dropped_digest
-        return False
+        if before is not None and claim.before != before:
+            return True
+        # Of what is not there any more only the digest at its end is known.
+        seq, digest = stream.beginning
+        count = seq + 1 - job.first_seq
+        return 0 < count <= split.held and _extended(claim, job.events[:count]) != digest
 
     def _digest_before(self, stream: Stream, job: Append, seq: int) -> int:
         digest = self._reader.digest(stream.origin, seq - 1)

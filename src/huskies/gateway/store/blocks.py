@@ -53,6 +53,11 @@ class Stream(msgspec.Struct):
         return self.sled_id, self.epoch
 
     @property
+    def is_hidden(self) -> bool:
+        """Whether nothing of what is held under this number is part of the log any more."""
+        return self.cut_seq == self.base_seq
+
+    @property
     def shown_seq(self) -> int:
         """The newest seq under this number that is part of the log and not in quarantine."""
         return self.last_seq if self.cut_seq is None else self.cut_seq

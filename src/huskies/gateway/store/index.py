@@ -37,7 +37,9 @@ CREATE TABLE by_stream (stream_id INTEGER NOT NULL, first_seq INTEGER NOT NULL, 
 CREATE TABLE fleet (id INTEGER PRIMARY KEY CHECK (id = 1), data BLOB NOT NULL);
 {stats_rows.SCHEMA}
 """
-_MADE_AGAIN: Final = ("meta", "by_key", "by_stream", *stats_rows.TABLES)
+# Came later: the numbers of sequences that were forgotten, of which nothing is counted here any more.
+_ADDED: Final = "CREATE TABLE IF NOT EXISTS forgotten (stream_id INTEGER PRIMARY KEY)"
+_MADE_AGAIN: Final = ("meta", "by_key", "by_stream", "forgotten", *stats_rows.TABLES)
 # Keys are spread evenly, so new rows go all over the tree they are in. A tree for each so many positions
 # stays small enough for the cache, and a query has one more place to look for each.
 _SEGMENT: Final = 1_000_000
@@ -45,7 +47,6 @@ _CACHE_KIB: Final = 65_536
 _CHECKPOINT_PAGES: Final = 16_000
 _CHUNK: Final = 1_000
 _FORGET_ROWS: Final = 5_000
-_SEQ_MAX: Final = 2**63 - 1
 
 
 class IndexRows(msgspec.Struct):
@@ -93,15 +94,14 @@ def rows_of(blocks: Sequence[Block], streams: Sequence[Stream | None]) -> IndexR
         for run, size in zip(block.runs, block.run_sizes(), strict=True):
             stream = streams[run.stream_id]
             assert stream is not None  # noqa: S101 - a run's stream is registered before its first event
-            project, count = stream.project, run.shown(stream)
-            if not count:
-                # Nobody is shown any of it, or ever finds it.
-                start += run.count
-                continue
-            keys.add(story_key(project, None))
-            keys.update([story_key(project, event.story_id) for event in events[start : start + run.count]])
             by_stream.append((run.stream_id, run.first_seq, run.last_seq, block.position, size))
-            told.append(Told(project, run.stream_id, run.received_ms, events[start : start + count]))
+            if not stream.is_hidden:
+                project, shown = stream.project, events[start : start + run.shown(stream)]
+                keys.add(story_key(project, None))
+                keys.update(
+                    [story_key(project, event.story_id) for event in events[start : start + run.count]]
+                )
+                told.append(Told(project, run.stream_id, run.received_ms, shown))
             start += run.count
         by_key.extend((segment, key, block.position) for key in keys)
     last = blocks[-1]
@@ -117,6 +117,7 @@ class Index:
         # What a crash of the machine takes away is made again, so no commit waits for the disk.
         self._writer = open_writer(self.path, _SCHEMA, _VERSION, "NORMAL")
         self._upgrade()
+        self._writer.execute(_ADDED)
         stats_rows.prepare(self._writer)
         self._writer.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
         self._writer.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
@@ -177,17 +178,21 @@ class Index:
                 pass
         return sizes
 
-    def forget_project(self, name: str, stream_ids: Sequence[int]) -> dict[int, int]:
-        """Remove what is counted of a project, and where these sequences of it are found.
-
-        Answers how many bytes of events each of them had.
-        """
+    def forget_project(self, name: str, stream_ids: Sequence[int]) -> None:
+        """Remove what is counted of a project, of which these sequences were forgotten, and note that."""
         with self._transaction():
             # What is just being indexed may have been read before.
             self._forgotten.update(stream_ids)
-            sizes = {each: self._forget_runs(each, _SEQ_MAX) for each in stream_ids}
             stats_rows.forget_project(self._writer, name, stream_ids)
-        return sizes
+            self._writer.executemany(
+                "INSERT OR IGNORE INTO forgotten VALUES (?)", [(each,) for each in stream_ids]
+            )
+
+    def has_forgotten(self, stream_ids: Sequence[int]) -> bool:
+        """Whether that was noted of all of these."""
+        with self._lock:
+            noted = {row[0] for row in self._writer.execute("SELECT stream_id FROM forgotten")}
+        return noted.issuperset(stream_ids)
 
     def sizes(self) -> dict[int, int]:
         """How many bytes the events of each stream take that are indexed."""
@@ -229,7 +234,6 @@ class Index:
     def _insert(self, rows: IndexRows) -> None:
         connection = self._writer
         if self._forgotten:
-            rows.by_stream = [row for row in rows.by_stream if row[0] not in self._forgotten]
             rows.told = [told for told in rows.told if told.stream_id not in self._forgotten]
         connection.executemany("INSERT OR IGNORE INTO by_key VALUES (?, ?, ?)", sorted(rows.by_key))
         connection.executemany("INSERT OR REPLACE INTO by_stream VALUES (?, ?, ?, ?, ?)", rows.by_stream)

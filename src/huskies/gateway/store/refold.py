@@ -20,7 +20,7 @@ async def refold(fleet: Fleet, log: Log, origin: Origin) -> None:
     twice at once: the second of two would not undo what the first has just read.
     """
     live = log.sequences.live(origin)
-    cuts = [each.cut_seq for each in log.sequences.numbers(origin) if each.cut_seq is not None]
+    cuts = [each.cut_seq for each in log.sequences.known(origin) if each.cut_seq is not None]
     if live is None or not cuts:
         return
     fleet.forget_branch(live, min(cuts))
@@ -42,5 +42,4 @@ async def refold_cut(fleet: Fleet, log: Log) -> None:
         forgotten = log.sequences.forgotten(live.origin)
         if forgotten is not None:
             fleet.forget(live.project, {live.origin: forgotten})
-        elif any(each.cut_seq is not None for each in log.sequences.numbers(live.origin)):
-            await refold(fleet, log, live.origin)
+        await refold(fleet, log, live.origin)

@@ -73,6 +73,15 @@ class StreamReader:
             held.update(enumerate(run.events, run.first_seq))
         return held
 
+    def forgotten(self, origin: Origin, first_seq: int, last_seq: int) -> dict[int, RelayedEvent]:
+        """What is forgotten of these and is in the log still, as far as that is found without a search."""
+        held: dict[int, RelayedEvent] = {}
+        for stream, first, last in self._streams.forgotten_parts(origin, first_seq, last_seq):
+            for block, run, start in self._runs(stream, first, last, search=False):
+                events = enumerate(block.events()[start : start + run.count], run.first_seq)
+                held.update((seq, event) for seq, event in events if first <= seq <= last)
+        return held
+
     def runs(self, origin: Origin, first_seq: int, last_seq: int) -> list[HeldRun]:
         """The same, in whole runs: some of it may lie outside, or come twice."""
         found: list[HeldRun] = []
@@ -131,26 +140,28 @@ class StreamReader:
                 return stream.dropped_digest
         return None
 
-    def _runs(self, stream: Stream, first_seq: int, last_seq: int) -> Iterator[tuple[Block, Run, int]]:
+    def _runs(
+        self, stream: Stream, first_seq: int, last_seq: int, *, search: bool = True
+    ) -> Iterator[tuple[Block, Run, int]]:
         """The runs of a number that hold some of these, each with its block and its place in it.
 
-        The same may come more than once.
+        The same may come more than once. `search`: the whole log, if they are found nowhere else.
         """
-        for block in self._blocks(stream, first_seq, last_seq):
+        for block in self._blocks(stream, first_seq, last_seq, search=search):
             start = 0
             for run in block.runs:
                 if run.stream_id == stream.id and run.first_seq <= last_seq and run.last_seq >= first_seq:
                     yield block, run, start
                 start += run.count
 
-    def _blocks(self, stream: Stream, first_seq: int, last_seq: int) -> Iterator[Block]:
+    def _blocks(self, stream: Stream, first_seq: int, last_seq: int, *, search: bool) -> Iterator[Block]:
         if last_seq >= self._recent_from.get(stream.id, last_seq + 1):
             yield from reversed(self._recent)
         indexed, known_to = self._lookup.run_positions(stream.id, first_seq, last_seq)
         yield from self._blocks_at(indexed)
         # The index follows the log; what it has not seen yet is looked through. Should it ever lack what it
         # ought to know, the whole log is: taking what is held for something else would store it twice.
-        for after in (known_to, 0):
+        for after in (known_to, 0) if search else (known_to,):
             yield from self._blocks_at(self._positions(stream, after))
 
     def _blocks_at(self, positions: Sequence[int]) -> Iterator[Block]:

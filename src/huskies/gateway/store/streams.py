@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import NamedTuple
 
 import msgspec
@@ -77,6 +78,18 @@ class Streams:
             if first <= last:
                 yield stream, first, last
 
+    def forgotten_parts(
+        self, origin: Origin, first_seq: int, last_seq: int
+    ) -> Iterator[tuple[Stream, int, int]]:
+        """What is forgotten of these, and may stand in the log still, as `parts` has it."""
+        numbers = self._numbers.get(origin, [])
+        count = len(numbers) - len(_known(numbers))
+        for stream, following in pairwise(numbers[: count + 1]):
+            first = max(first_seq, stream.base_seq + 1)
+            last = min(last_seq, stream.last_seq, following.base_seq)
+            if first <= last:
+                yield stream, first, last
+
     def missing(self) -> dict[str, list[MissingRange]]:
         """For each project, what was recorded and neither came nor will."""
         found: dict[str, list[MissingRange]] = {}
@@ -98,6 +111,10 @@ class Streams:
                 if stream.cut_seq is not None:
                     _add(found, stream, stream.cut_seq + 1, stream.last_seq)
         return found
+
+    def known(self, origin: Origin) -> list[Stream]:
+        """The numbers of the sequence that were not forgotten, the older first."""
+        return _known(self._numbers.get(origin, []))
 
     def forgotten(self, origin: Origin) -> int | None:
         """Up to which seq the sequence is forgotten; None where it never was."""

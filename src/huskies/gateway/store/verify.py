@@ -67,6 +67,8 @@ class LogCheck:
         self._missing: list[MissingRange] = []
         # Numbers of sequences of which something was walked.
         self._walked: set[int] = set()
+        # Whether something was dropped of the log, before the walk or during it.
+        self._begins_late = False
         # Numbers of damaged rows: what they say of the beginning, and of the head, is not compared.
         self._unsound: set[int] = set()
 
@@ -114,6 +116,7 @@ class LogCheck:
             log_id = log_store.read_meta(connection, "log_id")
             verdict.first_position = log_store.first_position(connection)
             verdict.last_position = last_block(connection)[0]
+            self._begins_late = verdict.first_position > 1
             self._missing = _known_missing(connection)
         finally:
             connection.execute("COMMIT")
@@ -137,6 +140,8 @@ class LogCheck:
                     self._at_checkpoint[stream.id] = _beginning(stream)
 
     def _dropped_meanwhile(self) -> None:
+        self._begins_late = True
+        self._walked -= {stream.id for stream in self.rows if stream and stream.cut_seq is not None}
         for stream, row in zip(stream_rows.read(self._connection).streams, self.rows, strict=False):
             if stream is None or row is None:
                 continue
@@ -220,7 +225,7 @@ class LogCheck:
         """
         stream = self.rows[stream_id]
         if stream is not None and seq > stream.shown_seq and stream_id not in self._walked:
-            return self.verdict.first_position > 1
+            return self._begins_late
         return stream is not None and any(
             (missing.sled_id, missing.epoch) == stream.origin and missing.first_seq <= seq <= missing.last_seq
             for missing in self._missing

@@ -108,10 +108,9 @@ async def measured(index: Index, log: Log, limit: int) -> Quota:
     dropped = {stream.id: stream.dropped_seq for stream in log.streams if stream and stream.dropped_seq}
     first_position = await log.call(log_store.first_position)
     index.forget(first_position, dropped)
-    indexed = index.sizes().keys()
     for project, ids in log.sequences.forgotten_numbers().items():
         # Unless that was done when it was forgotten.
-        if not indexed.isdisjoint(ids):
+        if not index.has_forgotten(ids):
             index.forget_project(project, ids)
     quota = Quota(limit)
     quota.opened(log.streams, index.sizes(), log.position)
