@@ -161,10 +161,19 @@ class Appender:
         before = self._reader.digest(stream.origin, job.first_seq - 1)
         if before is not None and claim.before != before:
             return True
-        # Of what is not there any more only the digest at its end is known.
-        seq, digest = stream.beginning
-        count = seq + 1 - job.first_seq
-        return 0 < count <= split.held and _extended(claim, job.events[:count]) != digest
+        # Of what was dropped, or forgotten, only the digest at its end is known.
+        for seq, digest in ((stream.dropped_seq, stream.dropped_digest), self._forgotten(stream)):
+            count = seq + 1 - job.first_seq
+            if 0 < count <= split.held and _extended(claim, job.events[:count]) != digest:
+                return True
+        return False
+
+    def _forgotten(self, stream: Stream) -> tuple[int, int]:
+        """Up to which seq the sequence is forgotten, and its digest there."""
+        if self._sequences.forgotten(stream.origin) is None:
+            return 0, 0
+        first = self._sequences.known(stream.origin)[0]
+        return first.base_seq, first.base_digest
 
     def _digest_before(self, stream: Stream, job: Append, seq: int) -> int:
         digest = self._reader.digest(stream.origin, seq - 1)
