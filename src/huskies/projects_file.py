@@ -53,12 +53,30 @@ def editing(data_dir: Path) -> Iterator[TOMLDocument]:
             load_projects(data_dir)
             document = tomlkit.parse(path.read_bytes() if path.exists() else b"")
             yield document
-            _replace(path, tomlkit.dumps(document))
+            text = tomlkit.dumps(document)
+            _check(path, text)
+            _replace(path, text)
     except OSError as error:
         raise ConfigError(
             str(error.filename or data_dir),
             f"cannot be written: {error.strerror}; run it as the gateway's user, or give another --data-dir",
         ) from None
+
+
+def _check(path: Path, text: str) -> None:
+    """Raises `ConfigError` where the changed file would not be understood: some forms have no room."""
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as directory:
+        changed = Path(directory) / PROJECTS_FILE
+        changed.touch(0o600)
+        changed.write_text(text, encoding="utf-8", newline="")
+        try:
+            load_projects(Path(directory))
+        except ConfigError as error:
+            raise ConfigError(
+                str(path),
+                f"cannot be changed as it is written ({error.problem}); write each project as a table of its "
+                "own, [projects.NAME]",
+            ) from None
 
 
 def _replace(path: Path, text: str) -> None:

@@ -40,6 +40,16 @@ def test_a_project_is_entered_and_taken_out_whatever_stands_there(tmp_path: Path
         assert line.replace(" ", "") in path.read_text().replace(" ", "").splitlines()
 
 
+def test_a_form_that_leaves_no_room_for_more_is_left_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "projects.toml"
+    text = 'projects.a.url = "http://a:1"\nprojects.b.url = "http://b:1"\nprojects.a.open = true\n'
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=r"projects\.toml: .* write each project as a table of its own"):
+        list_project(tmp_path, "shop", url="http://127.0.0.1:2", container="huskies-shop", directory="/srv/x")
+    assert path.read_text() == text
+    assert [each.name for each in tmp_path.iterdir() if each.is_dir()] == []
+
+
 def test_a_file_that_is_bad_is_left_as_it_is(tmp_path: Path) -> None:
     path = tmp_path / "projects.toml"
     path.write_text("[project.web]\n")

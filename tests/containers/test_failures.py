@@ -211,7 +211,7 @@ async def test_whoever_asked_leaves(
                 break
         assert not nothing_left(gateway, engine, name)
         answer.close()
-    await eventually(lambda: not gateway.new_projects.launcher.is_under_way(name))
+    await eventually(lambda: name not in gateway.new_projects.launcher._under_way)
     assert nothing_left(gateway, engine, name)
     assert (await asker.result(gateway, name))["name"] == name
 

@@ -213,6 +213,23 @@ async def test_it_is_stopped_started_looked_at_and_removed(
     assert {each.who for each in entries} == {"anyone on this machine"}
 
 
+async def test_what_someone_else_took_away_is_removed_all_the_same(
+    gateway: Gateway, asker: Asker, engine: docker.APIClient, name: str
+) -> None:
+    made = await asker.result(gateway, name)
+    engine.remove_container(made["container"], force=True)
+    path, flags = f"/gateway/projects/{name}", {"directory": "true", "history": "true"}
+    status, removed = await asker.ask("DELETE", gateway, path, params=flags)
+    assert status == 200
+    assert removed["removed"] == [
+        "what projects.toml says of it", f"directory {made['directory']}", "0 events of its history",
+    ]  # fmt: skip
+    assert name not in gateway.policy().projects
+    assert not gateway.guard.takes_tokens(name)
+    assert (await asker.ask("DELETE", gateway, path, params=flags))[0] == 404
+    assert (await asker.ask("DELETE", gateway, path, params={"history": "true"}))[0] == 200
+
+
 async def test_a_gateway_that_starts_again_is_reached_by_what_it_made(
     gateway: Gateway, asker: Asker, start_gateway: StartGateway, name: str
 ) -> None:

@@ -8,7 +8,6 @@ import os
 import sys
 import tarfile
 import tempfile
-import threading
 from collections.abc import Callable, Mapping
 from importlib import resources
 from typing import IO, Final
@@ -16,7 +15,6 @@ from typing import IO, Final
 import huskies
 from huskies.containers import wheels
 from huskies.containers.engine import Engine
-from huskies.containers.errors import EngineError
 from huskies.containers.threads import GivenUp
 
 _FILES: Final = resources.files("huskies.containers").joinpath("images")
@@ -28,7 +26,6 @@ _BASE: Final = "base"
 _FILE_MODE: Final = 0o755
 # Whoever works in a container is who owns the directory; root in there has no power over another's.
 DEV_UID: Final = 1_000
-_POLL: Final = 0.2
 
 Say = Callable[[str], None]
 
@@ -49,26 +46,19 @@ def dev_uid() -> int:
 
 
 class Images:
-    """Builds images, one at a time."""
+    """Builds images; `ensure` one at a time."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._building = threading.Lock()
 
     def ensure(self, stack: str, base_image: str, *, say: Say, given_up: GivenUp) -> str:
         """The name of the stack's image, which is there and up to date. Blocks; raises `EngineError`."""
-        while not self._building.acquire(timeout=_POLL):
-            if given_up.is_set:
-                raise EngineError("the image was not built: it was given up")
-        try:
-            files = image_files()
-            own = wheels.own_wheel()
-            recipe = _recipe(base_image, files, own)
-            self._ensure_base(base_image, files, own, recipe, say, given_up)
-            if stack != _BASE:
-                self._ensure_overlay(stack, files, recipe, say, given_up)
-        finally:
-            self._building.release()
+        files = image_files()
+        own = wheels.own_wheel()
+        recipe = _recipe(base_image, files, own)
+        self._ensure_base(base_image, files, own, recipe, say, given_up)
+        if stack != _BASE:
+            self._ensure_overlay(stack, files, recipe, say, given_up)
         return image_tag(stack)
 
     def _ensure_base(  # noqa: PLR0917 - one caller

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Final, Protocol
@@ -124,34 +124,42 @@ class Launcher:
         self._engine = engine
         self._images = images
         self._under_way: set[str] = set()
+        self._building = asyncio.Lock()
         self.connect_limit = CONNECT_LIMIT
 
-    def is_under_way(self, name: str) -> bool:
-        """Whether a project of this name is being made."""
-        return name in self._under_way
+    @contextmanager
+    def reserved(self, name: str) -> Iterator[None]:
+        """Within, nobody else makes or removes a project of this name; raises `NameTakenError`."""
+        self.check_free(name)
+        self._under_way.add(name)
+        try:
+            yield
+        finally:
+            self._under_way.discard(name)
+
+    def check_free(self, name: str) -> None:
+        """Raises `NameTakenError` where a project of this name is just being made or removed."""
+        if name in self._under_way:
+            raise NameTakenError(f"project {name} is just being made or removed; try again in a while")
 
     async def launch(self, wanted: Wanted, *, who: str, say: Say) -> Result:
         """Bring a project up, for `who`; raises `ProjectError`, with what of it is still there.
 
         Where it is cancelled, what was made is removed again, too.
         """
-        if wanted.name in self._under_way:
-            raise NameTakenError(f"a project {wanted.name} is just being made")
-        if (why := self._gateway.why_taken(wanted.name)) is not None:
-            raise NameTakenError(why)
-        self._under_way.add(wanted.name)
-        undo = Undo()
-        try:
-            return await self._steps(wanted, who, say, undo)
-        except ProjectError as error:
-            error.left += await to_its_end(undo.run())
-            raise
-        except BaseException:
-            if left := await to_its_end(undo.run()):
-                _log.warning("project %s was given up; still there: %s", wanted.name, ", ".join(left))
-            raise
-        finally:
-            self._under_way.discard(wanted.name)
+        with self.reserved(wanted.name):
+            if (why := self._gateway.why_taken(wanted.name)) is not None:
+                raise NameTakenError(why)
+            undo = Undo()
+            try:
+                return await self._steps(wanted, who, say, undo)
+            except ProjectError as error:
+                error.left += await to_its_end(undo.run())
+                raise
+            except BaseException:
+                if left := await to_its_end(undo.run()):
+                    _log.warning("project %s was given up; still there: %s", wanted.name, ", ".join(left))
+                raise
 
     async def _steps(self, wanted: Wanted, who: str, say: Say, undo: Undo) -> Result:
         gateway, settings = self._gateway, self._gateway.settings()
@@ -196,7 +204,9 @@ class Launcher:
             loop.call_soon_threadsafe(say, "image", text)
 
         build = partial(self._images.ensure, stack, base_image, say=told, given_up=given_up)
-        return await in_thread(build, give_up=given_up.set)
+        # Those that wait occupy no thread: there are few, and all of the gateway uses them.
+        async with self._building:
+            return await in_thread(build, give_up=given_up.set)
 
     async def _started(
         self,

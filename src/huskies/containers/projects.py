@@ -6,7 +6,7 @@ import asyncio
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeGuard
 
 import msgspec
 
@@ -15,7 +15,6 @@ from huskies.containers.engine import Container, Engine
 from huskies.containers.errors import (
     EngineUnreachableError,
     InvalidProjectError,
-    NameTakenError,
     UnknownProjectError,
 )
 from huskies.containers.launch import Gateway, Launcher
@@ -77,21 +76,23 @@ class Projects:
     async def remove(self, name: str, *, directory: bool, history: bool) -> list[str]:
         """Remove the container, its token and entry, and if told the directory, and what its sleds said.
 
-        Returns what, in words. What was said can also be removed where no container is there any more.
+        Returns what, in words. What was broken off, or whose container someone else removed, can be removed
+        again. What was said can also be where this gateway has nothing else of the project.
         """
-        try:
-            removed = await self._remove(name, directory=directory)
-        except (UnknownProjectError, EngineUnreachableError):
-            if not history or self._gateway.is_listed(name, container_name(name)):
-                raise
-            events = await self._gateway.forget_history(name)
-            if events is None:
-                raise
-            return [_history(events)]
-        if history:
-            await self._until_disconnected(name)
-            removed.append(_history(await self._gateway.forget_history(name) or 0))
-        return removed
+        with self._launcher.reserved(name):
+            try:
+                removed = await self._remove(name, directory=directory)
+            except (UnknownProjectError, EngineUnreachableError):
+                if not history or directory or self._is_listed(name):
+                    raise
+                events = await self._gateway.forget_history(name)
+                if events is None:
+                    raise
+                return [_history(events)]
+            if history:
+                await self._until_disconnected(name)
+                removed.append(_history(await self._gateway.forget_history(name) or 0))
+            return removed
 
     async def _until_disconnected(self, name: str) -> None:
         """What its sled sent last is to be forgotten, too."""
@@ -101,16 +102,20 @@ class Projects:
                     await asyncio.sleep(_LOOK_INTERVAL)
 
     async def _remove(self, name: str, *, directory: bool) -> list[str]:
-        found = await self._found(name)
+        found = await self._find(name)
+        if not self._is_there(found, name) and (found is not None or not self._is_listed(name)):
+            raise _unknown(name)
         own = self._gateway.settings().directory / name
-        path = Path(found.directory or own)
+        path = own if found is None else Path(found.directory or own)
         # A label is anyone's to set: nothing is removed that was not made here.
         if directory and path != own:
             raise InvalidProjectError(
                 f"directory {path} is not {own}, which this gateway would have made: remove it yourself"
             )
-        await in_thread(partial(self._engine.remove, found.name))
-        removed = [f"container {found.name}"]
+        removed = ["what projects.toml says of it"]
+        if found is not None:
+            await in_thread(partial(self._engine.remove, found.name))
+            removed = [f"container {found.name}"]
         await self._gateway.revoke_tokens(name)
         await self._gateway.forget(name)
         if directory:
@@ -124,16 +129,27 @@ class Projects:
             found.project, found.name
         )
 
+    def _is_listed(self, name: str) -> bool:
+        return self._gateway.is_listed(name, container_name(name))
+
+    def _is_there(self, found: Container | None, name: str) -> TypeGuard[Container]:
+        return found is not None and found.project == name and self._is_ours(found)
+
+    async def _find(self, name: str) -> Container | None:
+        return await in_thread(partial(self._engine.find, container_name(name)))
+
     async def _found(self, name: str) -> Container:
-        if self._launcher.is_under_way(name):
-            raise NameTakenError(f"project {name} is just being made; wait until it is")
-        found = await in_thread(partial(self._engine.find, container_name(name)))
-        if found is None or found.project != name or not self._is_ours(found):
-            raise UnknownProjectError(
-                f"this gateway made no container {container_name(name)}; `huskies project list` shows what "
-                "it made"
-            )
-        return found
+        self._launcher.check_free(name)
+        found = await self._find(name)
+        if self._is_there(found, name):
+            return found
+        raise _unknown(name)
+
+
+def _unknown(name: str) -> UnknownProjectError:
+    return UnknownProjectError(
+        f"this gateway made no container {container_name(name)}; `huskies project list` shows what it made"
+    )
 
 
 def _history(events: int) -> str:

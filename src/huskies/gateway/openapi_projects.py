@@ -55,7 +55,7 @@ def of_project(action: str, schema: str) -> dict[str, Any]:
 
 def _with_name(operation: dict[str, Any], *parameters: dict[str, Any]) -> dict[str, Any]:
     operation = _of_containers(operation, "404", "409", "422")
-    operation["responses"]["409"]["description"] = "It is just being made."
+    operation["responses"]["409"]["description"] = "It is just being made, or removed."
     name = {"name": "name", "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
     return {**operation, "parameters": [name, *parameters]}
 
