@@ -54,7 +54,9 @@ class Power:
         monkeypatch.setattr(notifications.NotificationsFile, "transaction", transaction)
 
 
-async def one_life(directory: Path, channel: FileChannel, all_events: list[Received]) -> bool:
+async def one_life(
+    directory: Path, channel: FileChannel, all_events: list[Received], *, is_killed: bool
+) -> bool:
     """A process that begins with what the file says; whether it came to the end of what there was to do."""
     desk = Desk(directory, Rules(default_rules(["a"]), zone=None), now_ms=lambda: NOON)
     tasks: list[asyncio.Task[None]] = []
@@ -84,17 +86,23 @@ async def one_life(directory: Path, channel: FileChannel, all_events: list[Recei
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        # As the end of a process does it: what is not kept is lost.
-        desk._thread.shutdown()
-        desk.ledger.close()
+        if is_killed:
+            # What is not kept is lost.
+            desk._thread.shutdown()
+            desk.ledger.close()
+        else:
+            with contextlib.suppress(StoreError):
+                await desk.close()
     return False
 
 
+@pytest.mark.parametrize("is_killed", [False, True], ids=["stops", "killed"])
 @pytest.mark.parametrize("is_done_first", [False, True], ids=["before", "after"])
 async def test_whichever_commit_it_is(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     is_done_first: bool,  # noqa: FBT001 - a parameter of the test
+    is_killed: bool,  # noqa: FBT001 - so is this
 ) -> None:
     power, all_events = Power(monkeypatch), events()
     power.is_done_first = is_done_first
@@ -106,7 +114,7 @@ async def test_whichever_commit_it_is(
         channel = FileChannel("a", directory, can_look=True)
         power.commits, power.fails_at = 0, number
         lives = 1
-        while not await one_life(directory, channel, all_events):
+        while not await one_life(directory, channel, all_events, is_killed=is_killed):
             lives += 1
             assert lives < 4
         # A run that got by without the failure had no commit of this number.

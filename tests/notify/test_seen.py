@@ -38,5 +38,6 @@ def test_a_long_sequence_takes_one_range() -> None:
     seen = Seen({})
     for seq in range(1, 10_001):
         seen.add(ORIGIN, seq)
-    assert list(seen.take_changed()) == [(ORIGIN, [1, 10_000])]
-    assert list(seen.take_changed()) == []
+    assert list(seen.changed()) == [(ORIGIN, [1, 10_000])]
+    seen.kept()
+    assert list(seen.changed()) == []

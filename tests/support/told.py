@@ -118,7 +118,7 @@ class Teller:
         for kind in ("problems", "collections", "recents", "mutes"):
             table = getattr(self.core.state, kind)
             table._changed.update(dict(table.items()))
-        for kind, key, value in self.core.state.take_changed():
+        for kind, key, value in self.core.state.changed():
             if value is not None:
                 kept.setdefault(kind, {})[key] = value
         self.core = Core(self.rules, State(kept, Seen(dict(self.core.state.seen.items()))))

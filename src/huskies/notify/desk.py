@@ -1,8 +1,8 @@
 """The desk: takes in what was read, commits what is decided, and keeps account of what is delivered.
 
 Deciding and committing go together, in a thread, one at a time; so no message leaves before what it follows
-from is durable. Where a commit fails nothing goes on: the process ends, and the next one begins with what the
-file says.
+from is durable. Where either fails nothing goes on, and nothing more is kept: the process ends, and the next
+one begins with what the file says.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final, TypeVar
 
+from huskies.errors import StoreError
 from huskies.notify.core import Core
 from huskies.notify.ledger import Ledger, Pending
 from huskies.notify.model import Board, Gap, Received
@@ -46,12 +47,14 @@ class Desk:
         self._kept_ms = now_ms()
         self._kept_cursor = self.cursor
         self._woken: frozenset[str] = frozenset()
+        self._is_broken = False
         self._thread = ThreadPoolExecutor(1, "notifications")
 
     async def close(self) -> None:
-        """Keep what is not kept yet, and let go of the file."""
+        """Keep what is not kept yet, if all that is was whole, and let go of the file."""
         try:
-            await self._do(self._keep)
+            if not self._is_broken:
+                await self._do(self._keep)
         finally:
             self._thread.shutdown()
             self.ledger.close()
@@ -178,11 +181,21 @@ class Desk:
 
     async def _do(self, work: Callable[[], _Result]) -> _Result:
         """Carry it out in the one thread, where it is finished even if nobody waits for it any more."""
-        result = await asyncio.get_running_loop().run_in_executor(self._thread, work)
+        result = await asyncio.get_running_loop().run_in_executor(self._thread, self._whole, work)
         channels, self._woken = self._woken, frozenset()
         if channels:
             self.on_decided(channels)
         return result
+
+    def _whole(self, work: Callable[[], _Result]) -> _Result:
+        """Carry it out unless something before it failed, which left half of a decision behind."""
+        if self._is_broken:
+            raise StoreError("what people are told goes on no more, since something of it failed before")
+        try:
+            return work()
+        except BaseException:
+            self._is_broken = True
+            raise
 
     def _keep(self) -> None:
         self._kept_ms = self.now_ms()

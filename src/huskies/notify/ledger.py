@@ -77,15 +77,17 @@ class Ledger:
         with self._file.transaction() as db:
             for draft in drafts:
                 _add(db, draft)
-            for origin, ranges in state.seen.take_changed():
+            for origin, ranges in state.seen.changed():
                 db.execute(
                     "INSERT OR REPLACE INTO seen VALUES (?, ?, ?)",
                     (*origin, msgspec.json.encode(ranges).decode()),
                 )
-            for kind, key, value in state.take_changed():
+            for kind, key, value in state.changed():
                 _put(db, kind, key, value)
             if cursor is not None:
                 _put(db, _CURSOR, "", cursor.encode())
+        # Not before the commit: what it did not take is to be kept still.
+        state.kept()
 
     # --- what is to be sent --------------------------------------------------------------------------
 

@@ -49,14 +49,17 @@ class Seen:
         return place < len(found) and (place % 2 == 1 or found[place] == seq)
 
     def has_changed(self) -> bool:
-        """Whether there is anything to `take_changed`."""
+        """Whether any sequence has."""
         return bool(self._changed)
 
-    def take_changed(self) -> Iterator[tuple[Origin, list[int]]]:
-        """Each sequence that changed since the last call, with its ranges now."""
-        changed, self._changed = self._changed, set()
-        for origin in changed:
+    def changed(self) -> Iterator[tuple[Origin, list[int]]]:
+        """Each sequence that changed since `kept`, with its ranges now."""
+        for origin in self._changed:
             yield origin, self._ranges[origin]
+
+    def kept(self) -> None:
+        """All of it is durable now."""
+        self._changed.clear()
 
     def items(self) -> Iterable[tuple[Origin, list[int]]]:
         """Every sequence with its ranges."""

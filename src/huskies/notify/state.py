@@ -156,7 +156,7 @@ _Row = TypeVar("_Row", Problem, Collection, Recent, Mute)
 
 
 class Table(Generic[_Row]):
-    """Rows by key, and which of them changed since that was last asked."""
+    """Rows by key, and which of them changed since they were kept."""
 
     def __init__(self, shape: type[_Row], rows: Mapping[str, bytes]) -> None:
         self._rows: dict[str, _Row] = {
@@ -193,12 +193,15 @@ class Table(Generic[_Row]):
         """Whether any row has."""
         return bool(self._changed)
 
-    def take_changed(self) -> Iterator[tuple[str, bytes | None]]:
-        """Each row that changed since the last call, as it is to be kept; None: not any more."""
-        changed, self._changed = self._changed, set()
-        for key in changed:
+    def changed(self) -> Iterator[tuple[str, bytes | None]]:
+        """Each row that changed since `kept`, as it is to be kept; None: not any more."""
+        for key in self._changed:
             row = self._rows.get(key)
             yield key, None if row is None else msgspec.json.encode(row)
+
+    def kept(self) -> None:
+        """All of it is durable now."""
+        self._changed.clear()
 
 
 _TABLES: Final = ("problems", "collections", "recents", "mutes")
@@ -221,11 +224,17 @@ class State:
         return mute.until_ms if mute is not None and mute.until_ms > now_ms else None
 
     def has_changed(self) -> bool:
-        """Whether there is anything to `take_changed`, here or of what was seen."""
+        """Whether anything has, here or of what was seen."""
         return self.seen.has_changed() or any(getattr(self, name).has_changed() for name in _TABLES)
 
-    def take_changed(self) -> Iterator[tuple[str, str, bytes | None]]:
-        """Table, key and value of each row that changed since the last call; None: drop it."""
+    def changed(self) -> Iterator[tuple[str, str, bytes | None]]:
+        """Table, key and value of each row that changed since `kept`; None: drop it."""
         for name in _TABLES:
-            for key, value in getattr(self, name).take_changed():
+            for key, value in getattr(self, name).changed():
                 yield name, key, value
+
+    def kept(self) -> None:
+        """All of it, and of what was seen, is durable now."""
+        self.seen.kept()
+        for name in _TABLES:
+            getattr(self, name).kept()
