@@ -3,107 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 from tests.support.file_channel import FileChannel
-from tests.support.told import Teller, blocked, moved
+from tests.support.office import failing, office
+from tests.support.told import NOON, Teller, moved
 
 from huskies.notify.channel import DeliveryError, DoubtfulError, Outgoing
-from huskies.notify.courier import GIVE_UP_MS, Courier
-from huskies.notify.desk import Desk
-from huskies.notify.rules import Doubtful, Rule, Rules, default_rules
-from huskies.storage.notifications import (
-    FILE_NAME,
-    Notification,
-    NotificationsFile,
-    Wanted,
-    read_notifications,
-    resend,
-)
-
-PATIENCE = 20.0
-NOON = 1_767_268_800_000
-
-
-def failing(error: Exception, times: int = 1) -> Callable[[Outgoing], Awaitable[None]]:
-    left = [error] * times
-
-    async def fail(_: Outgoing) -> None:
-        if left:
-            raise left.pop()
-
-    return fail
+from huskies.notify.courier import GIVE_UP_MS
+from huskies.notify.rules import Doubtful, Rule, default_rules
+from huskies.storage.notifications import FILE_NAME, NotificationsFile, resend
 
 
 @pytest.fixture(autouse=True)
 def _no_long_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huskies.protocol.backoff.BACKOFF_FIRST", 0.02)
     monkeypatch.setattr("huskies.protocol.backoff.BACKOFF_MAX", 0.05)
-
-
-class Office:
-    """A desk with couriers in one directory, in a process of its own as it were: its clock can be set."""
-
-    def __init__(self, directory: Path, *rules: Rule) -> None:
-        self.directory = directory
-        self.now_ms = NOON
-        table = Rules(rules or default_rules(["a"]), zone=None)
-        self.desk = Desk(directory, table, now_ms=lambda: self.now_ms)
-        self.teller = Teller()
-        self._tasks: list[asyncio.Task[None]] = []
-
-    def deliver(self, channel: FileChannel, doubtful: Doubtful = "leave") -> Courier:
-        courier = Courier(channel, self.desk, doubtful=doubtful, chance=lambda: 0.5)
-        before = self.desk.on_decided
-
-        def decided(channels: frozenset[str]) -> None:
-            before(channels)
-            courier.wake()
-
-        self.desk.on_decided = decided
-        self._tasks.append(asyncio.create_task(courier.run()))
-        return courier
-
-    async def happens(self, number: int) -> None:
-        await self.desk.take([self.teller.received(blocked(f"{number}_bug_x"))], f"c-{number}")
-
-    def notifications(self, **wanted: Any) -> list[Notification]:
-        return read_notifications(self.directory, Wanted(**wanted), None)[::-1]
-
-    async def until(self, *states: str) -> list[Notification]:
-        await self.eventually(lambda: [one.state for one in self.notifications()] == list(states), 0)
-        return self.notifications()
-
-    async def eventually(self, holds: Callable[[], bool], goes_on_ms: int = 10) -> None:
-        """Wait until it holds; the clock goes on meanwhile, so that what waits has its turn."""
-        async with asyncio.timeout(PATIENCE):
-            while True:
-                if holds():
-                    return
-                self.now_ms += goes_on_ms
-                await asyncio.sleep(0.01)
-
-    async def close(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        outcomes = await asyncio.gather(*self._tasks, return_exceptions=True)
-        ended = (asyncio.CancelledError, type(None))
-        assert all(isinstance(outcome, ended) for outcome in outcomes), outcomes
-        await self.desk.close()
-
-
-@asynccontextmanager
-async def office(directory: Path, *rules: Rule) -> AsyncIterator[Office]:
-    found = Office(directory, *rules)
-    await found.desk.account(lambda ledger: ledger.recover())
-    try:
-        yield found
-    finally:
-        await found.close()
 
 
 async def test_a_message_is_queued_then_sent_then_acknowledged(tmp_path: Path) -> None:
@@ -193,6 +109,62 @@ async def test_what_nobody_took_for_a_day_is_a_dead_letter_until_someone_asks(tm
     assert done.delivery_id == dead.delivery_id
 
 
+async def test_who_asks_again_gives_it_another_day(tmp_path: Path) -> None:
+    channel = FileChannel("a", tmp_path)
+    channel.before = failing(DeliveryError("busy"), 3)
+    async with office(tmp_path) as place:
+        await place.happens(1)
+        place.now_ms += GIVE_UP_MS + 1
+        courier = place.deliver(channel)
+        [dead] = await place.until("failed")
+        file = NotificationsFile(tmp_path)
+        resend(file, None, place.now_ms)
+        file.close()
+        courier.wake()
+        await place.eventually(lambda: place.notifications()[0].state == "acknowledged")
+        [done] = place.notifications()
+    assert (done.queued_ms, done.attempts) == (dead.queued_ms, 3)
+
+
+@pytest.mark.parametrize(
+    ("error", "problem"),
+    [(DeliveryError("410", permanent=True), "410"), (DeliveryError("503"), "given up after a day: 503")],
+)
+async def test_what_was_in_doubt_once_did_not_fail_for_certain(
+    tmp_path: Path, error: DeliveryError, problem: str
+) -> None:
+    channel, errors = FileChannel("a", tmp_path), [DoubtfulError("no answer")]
+    async with office(tmp_path) as place:
+
+        async def before(_: Outgoing) -> None:
+            if errors:
+                raise errors.pop()
+            place.now_ms += GIVE_UP_MS + 1
+            raise error
+
+        channel.before = before
+        place.deliver(channel, "resend")
+        await place.happens(1)
+        await place.eventually(lambda: place.notifications()[0].state not in {"queued", "sending"})
+        [found] = place.notifications()
+    assert (found.state, found.problem) == ("in_doubt", problem)
+
+
+async def test_what_was_looked_for_in_vain_fails_for_certain(tmp_path: Path) -> None:
+    channel = FileChannel("a", tmp_path, can_look=True)
+    errors = [DeliveryError("gone", permanent=True), DoubtfulError("no answer")]
+
+    async def before(_: Outgoing) -> None:
+        raise errors.pop()
+
+    channel.before = before
+    async with office(tmp_path) as place:
+        place.deliver(channel)
+        await place.happens(1)
+        await place.eventually(lambda: place.notifications()[0].state == "failed")
+    assert channel.looked == 1
+
+
 async def test_what_is_in_doubt_is_looked_for_before_it_is_sent_again(tmp_path: Path) -> None:
     channel = FileChannel("a", tmp_path, can_look=True)
     # Once it was taken and the answer was lost, once it was not taken.
@@ -224,6 +196,23 @@ async def test_where_nobody_can_look_the_rule_decides(
         await place.eventually(lambda: place.notifications()[0].state == state)
     assert len(channel.sent()) == copies
     assert len({sent["delivery_id"] for sent in channel.sent()}) == 1
+
+
+async def test_what_someone_asked_for_again_is_not_taken_back_as_if_nobody_had_it(tmp_path: Path) -> None:
+    channel = FileChannel("a", tmp_path)
+    channel.after = failing(DoubtfulError("no answer"))
+    async with office(tmp_path) as place:
+        courier = place.deliver(channel)
+        await place.happens(1)
+        [found] = await place.until("in_doubt")
+        file = NotificationsFile(tmp_path)
+        resend(file, [found.id], place.now_ms + 1)
+        file.close()
+        end = place.teller.received(moved("1_bug_x", at_ms=NOON + 1))
+        await place.desk.take([end], "c-2")
+        place.now_ms += 1
+        courier.wake()
+        await place.until("acknowledged", "acknowledged")
 
 
 @pytest.mark.parametrize("can_look", [False, True])

@@ -41,6 +41,16 @@ def test_messages_to_channels_that_are_gone_fail(tmp_path: Path) -> None:
     ledger.close()
 
 
+def test_of_what_may_have_been_taken_nobody_knows_when_its_channel_is_gone(tmp_path: Path) -> None:
+    ledger, teller = Ledger(tmp_path), Teller()
+    ledger.keep("c", teller.core.state, teller.take(blocked()))
+    ledger.again(1, "no answer", NOON, looks=True)
+    assert ledger.fail_unknown([], NOON) == 1
+    [found] = read_notifications(tmp_path, Wanted(), None)
+    assert (found.state, found.problem) == ("in_doubt", "the channel is not defined any more")
+    ledger.close()
+
+
 def test_pages_filters_and_what_one_may_read(tmp_path: Path) -> None:
     ledger, teller = Ledger(tmp_path), Teller()
     drafts = []
@@ -69,13 +79,29 @@ def test_no_file_is_no_notifications(tmp_path: Path) -> None:
 def test_a_file_of_a_newer_version_or_none_at_all_is_refused(tmp_path: Path) -> None:
     ledger = NotificationsFile(tmp_path)
     with ledger.transaction() as db:
-        db.execute("PRAGMA user_version = 2")
+        db.execute("PRAGMA user_version = 3")
     ledger.close()
-    with pytest.raises(ConfigError, match=r"written by a newer Huskies \(format 2, this one reads 1\)"):
+    with pytest.raises(ConfigError, match=r"written by a newer Huskies \(format 3, this one reads 2\)"):
         NotificationsFile(tmp_path)
     (tmp_path / FILE_NAME).write_bytes(b"no database" * 100)
     with pytest.raises(ConfigError, match="cannot be used as a store"):
         NotificationsFile(tmp_path)
+
+
+def test_a_file_of_the_version_before_is_taken_over(tmp_path: Path) -> None:
+    ledger, teller = Ledger(tmp_path), Teller()
+    ledger.keep("c", teller.core.state, teller.take(blocked()))
+    with ledger._file.transaction() as db:
+        db.execute("ALTER TABLE deliveries DROP COLUMN resent_ms")
+        db.execute("PRAGMA user_version = 1")
+    ledger.close()
+    assert [one.id for one in read_notifications(tmp_path, Wanted(), None)] == [1]
+    for _ in range(2):
+        ledger = Ledger(tmp_path)
+        found = ledger.next("chat", NOON)
+        assert found is not None
+        assert found.since_ms == NOON
+        ledger.close()
 
 
 def test_what_a_process_left_that_ended_within_a_commit_can_be_read(tmp_path: Path) -> None:

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
+import msgspec
+
 from huskies.notify.channel import Channel, DeliveryError, DoubtfulError, Receipt
 from huskies.notify.desk import Desk
 from huskies.notify.ledger import Pending
@@ -91,7 +93,11 @@ class Courier:
             await self._nobody_knows(found, "the process that sent it ended before it could say")
             return
         try:
-            receipt = await self._attempt(found)
+            receipt = await self._look_for(found)
+            if receipt is None:
+                # Where it was looked for it is not in the channel, whatever becomes of this attempt.
+                found = msgspec.structs.replace(found, looks=found.looks and not self._channel.can_look)
+                receipt = await self._channel.send(found.outgoing)
         except DeliveryError as error:
             await self._not_delivered(found, error)
         except DoubtfulError as error:
@@ -104,33 +110,40 @@ class Courier:
             await self._desk.account(lambda ledger: ledger.delivered(found.id, receipt.remote_id, now_ms))
             self._is_up()
 
-    async def _attempt(self, found: Pending) -> Receipt:
-        """Look for what an earlier attempt may have left, and send it where there is nothing."""
-        if found.looks and self._channel.can_look:
-            try:
-                left = await self._channel.look_for(found.outgoing)
-            except DoubtfulError as error:
-                raise DeliveryError(str(error)) from None
-            except DeliveryError as error:
-                # Whatever it is, it says nothing of the message.
-                raise DeliveryError(str(error), retry_after=error.retry_after) from None
-            if left is not None:
-                return left
-        return await self._channel.send(found.outgoing)
+    async def _look_for(self, found: Pending) -> Receipt | None:
+        """What an earlier attempt may have left in the channel."""
+        if not found.looks or not self._channel.can_look:
+            return None
+        try:
+            return await self._channel.look_for(found.outgoing)
+        except DoubtfulError as error:
+            raise DeliveryError(str(error)) from None
+        except DeliveryError as error:
+            # Whatever it is, it says nothing of the message.
+            raise DeliveryError(str(error), retry_after=error.retry_after) from None
 
     async def _not_delivered(self, found: Pending, error: DeliveryError) -> None:
         now_ms, problem = self._desk.now_ms(), _short(str(error))
-        if error.permanent or now_ms - found.outgoing.queued_ms > GIVE_UP_MS:
+        if error.permanent or now_ms - found.since_ms > GIVE_UP_MS:
             why = problem if error.permanent else f"given up after a day: {problem}"
-            await self._desk.account(lambda ledger: ledger.failed(found.id, why, now_ms))
-            _log.error("a message was not delivered: %s", why, extra={"channel": self._channel.name})
+            await self._give_up(found, why, now_ms)
             return
         # Where the channel is told of one attempt that is in doubt, it stays so after another that failed.
         await self._try_again(found, problem, error.retry_after, looks=found.looks)
 
+    async def _give_up(self, found: Pending, why: str, now_ms: int) -> None:
+        extra = {"channel": self._channel.name}
+        if found.looks:
+            # This attempt failed for certain; of an earlier one nobody knows.
+            await self._desk.account(lambda ledger: ledger.in_doubt(found.id, why, now_ms))
+            _log.error("a message may have been delivered once, and was not again: %s", why, extra=extra)
+        else:
+            await self._desk.account(lambda ledger: ledger.failed(found.id, why, now_ms))
+            _log.error("a message was not delivered: %s", why, extra=extra)
+
     async def _nobody_knows(self, found: Pending, problem: str) -> None:
         now_ms = self._desk.now_ms()
-        is_young = now_ms - found.outgoing.queued_ms <= GIVE_UP_MS
+        is_young = now_ms - found.since_ms <= GIVE_UP_MS
         if self._channel.can_look or (self._choice(found) == "resend" and is_young):
             await self._try_again(found, problem, None, looks=True)
             return

@@ -37,7 +37,8 @@ class Pending(msgspec.Struct, frozen=True, kw_only=True):
     """A message that is to be sent now.
 
     `looks`: an earlier attempt may have left it in the channel. `cut_off`: that attempt ended with its
-    process, and nothing was decided about it yet.
+    process, and nothing was decided about it yet. `since_ms`: when it was decided on, or someone last asked
+    for it again.
     """
 
     id: int
@@ -45,6 +46,7 @@ class Pending(msgspec.Struct, frozen=True, kw_only=True):
     attempts: int
     looks: bool
     cut_off: bool
+    since_ms: int
     doubtful: Doubtful | None
 
 
@@ -135,7 +137,7 @@ class Ledger:
 
     def failed(self, delivery: int, problem: str, now_ms: int) -> None:
         """It is not tried again, unless someone asks for that."""
-        self._set(delivery, "state = 'failed', problem = ?, settled_ms = ?", problem, now_ms)
+        self._set(delivery, "state = 'failed', problem = ?, settled_ms = ?, looks = 0", problem, now_ms)
 
     def in_doubt(self, delivery: int, problem: str, now_ms: int) -> None:
         """Nobody knows, and it is not tried again, unless someone asks for that."""
@@ -153,10 +155,11 @@ class Ledger:
         return self._file.version()
 
     def fail_unknown(self, channels: Iterable[str], now_ms: int) -> int:
-        """Messages to channels that are defined no more fail; returns how many."""
+        """Messages to channels that are defined no more are settled; returns how many."""
         with self._file.transaction() as db:
             return db.execute(
-                "UPDATE deliveries SET state = 'failed', settled_ms = ?, "
+                "UPDATE deliveries SET state = CASE looks WHEN 0 THEN 'failed' ELSE 'in_doubt' END, "
+                "looks = min(looks, 1), settled_ms = ?, "
                 "problem = 'the channel is not defined any more' "
                 "WHERE state = 'queued' AND channel NOT IN (SELECT value FROM json_each(?))",
                 (now_ms, msgspec.json.encode(sorted(channels)).decode()),
@@ -217,7 +220,7 @@ def _take_back(db: sqlite3.Connection, draft: Draft) -> bool:
     return bool(
         db.execute(
             "UPDATE deliveries SET state = 'overtaken', settled_ms = ? "
-            "WHERE delivery_id = ? AND state = 'queued' AND attempts = 0",
+            "WHERE delivery_id = ? AND state = 'queued' AND attempts = 0 AND looks = 0",
             (draft.queued_ms, draft.edits),
         ).rowcount
     )
@@ -229,6 +232,7 @@ def _pending(row: sqlite3.Row) -> Pending:
         attempts=row["attempts"],
         looks=bool(row["looks"]),
         cut_off=row["looks"] == _CUT_OFF,
+        since_ms=row["queued_ms"] if row["resent_ms"] is None else row["resent_ms"],
         doubtful=row["doubtful"],
         outgoing=Outgoing(
             delivery_id=row["delivery_id"],

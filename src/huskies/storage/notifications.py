@@ -22,7 +22,7 @@ from huskies.storage.files import create_private_file, ensure_private_directory
 from huskies.storage.sqlite import open_reader
 
 FILE_NAME: Final = "notifications.db"
-VERSION: Final = 1
+VERSION: Final = 2
 PAGE_MAX: Final = 1_000
 _BUSY_SECONDS: Final = 5.0
 
@@ -43,7 +43,7 @@ CREATE TABLE deliveries (id INTEGER PRIMARY KEY AUTOINCREMENT, delivery_id TEXT 
                          queued_ms INTEGER NOT NULL, edits TEXT, thread TEXT, urgent INTEGER NOT NULL,
                          doubtful TEXT, attempts INTEGER NOT NULL, next_ms INTEGER NOT NULL, begun_ms INTEGER,
                          settled_ms INTEGER, remote_id TEXT NOT NULL, problem TEXT NOT NULL,
-                         looks INTEGER NOT NULL);
+                         looks INTEGER NOT NULL, resent_ms INTEGER);
 CREATE INDEX to_send ON deliveries (channel, state, id) WHERE state IN ('queued', 'sending');
 CREATE INDEX settled ON deliveries (settled_ms) WHERE settled_ms IS NOT NULL;
 CREATE TABLE state (kind TEXT NOT NULL, key TEXT NOT NULL, value BLOB NOT NULL, PRIMARY KEY (kind, key))
@@ -51,6 +51,8 @@ CREATE TABLE state (kind TEXT NOT NULL, key TEXT NOT NULL, value BLOB NOT NULL, 
 CREATE TABLE seen (sled_id TEXT NOT NULL, epoch TEXT NOT NULL, ranges TEXT NOT NULL,
                    PRIMARY KEY (sled_id, epoch)) WITHOUT ROWID
 """
+# By the version that they make a file of the next one.
+_CHANGES: Final = {1: "ALTER TABLE deliveries ADD COLUMN resent_ms INTEGER"}
 
 
 class Notification(msgspec.Struct, frozen=True, kw_only=True):
@@ -159,11 +161,18 @@ class NotificationsFile:
         connection.execute("BEGIN IMMEDIATE")
         found: int = connection.execute("PRAGMA user_version").fetchone()[0]
         if found == 0:
-            for statement in _SCHEMA.split(";"):
-                connection.execute(statement)
+            _carry_out(connection, _SCHEMA)
+        for version in range(found or VERSION, VERSION):
+            _carry_out(connection, _CHANGES[version])
+        if found < VERSION:
             connection.execute(f"PRAGMA user_version = {VERSION}")
         connection.execute("COMMIT")
         return found
+
+
+def _carry_out(connection: sqlite3.Connection, statements: str) -> None:
+    for statement in statements.split(";"):
+        connection.execute(statement)
 
 
 def read_notifications(
@@ -218,7 +227,7 @@ def _take_back(directory: Path) -> None:
 def resend(file: NotificationsFile, ids: Collection[int] | None, now_ms: int) -> list[int]:
     """Queue these again, or all that did not arrive (None); returns those that now are. Raises `StoreError`.
 
-    Only what failed or is in doubt is sent again.
+    Only what failed or is in doubt is sent again; it has another day for that.
     """
     states = ", ".join(f"'{state}'" for state in RESENDABLE)
     query = f"SELECT id FROM deliveries WHERE state IN ({states}) ORDER BY id"  # noqa: S608 - the states are ours
@@ -227,8 +236,8 @@ def resend(file: NotificationsFile, ids: Collection[int] | None, now_ms: int) ->
         chosen = found if ids is None else [one for one in found if one in ids]
         db.executemany(
             "UPDATE deliveries SET state = 'queued', attempts = 0, next_ms = ?, settled_ms = NULL, "
-            "problem = '', looks = min(looks, 1) WHERE id = ?",
-            ((now_ms, one) for one in chosen),
+            "problem = '', looks = min(looks, 1), resent_ms = ? WHERE id = ?",
+            ((now_ms, now_ms, one) for one in chosen),
         )
     return chosen
 
