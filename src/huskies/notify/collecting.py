@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -10,7 +10,7 @@ from huskies.events.model import event_type
 from huskies.notify import texts
 from huskies.notify.ids import delivery_id, digest_with
 from huskies.notify.model import Received
-from huskies.notify.rules import Doubtful, Rules
+from huskies.notify.rules import HELD_UP_KINDS, Doubtful, Night, Rule, Rules
 from huskies.notify.state import (
     ABOUT_MAX,
     LINES_MAX,
@@ -39,7 +39,10 @@ GAP_REST_MS: Final = 10_000
 def opened(
     state: State, channel: str, why: Why, scope: str, now_ms: int, *, due_ms: int, project: str = ""
 ) -> Collection:
-    """The collection, a new one where there is none."""
+    """The collection, a new one where there is none.
+
+    With a group in place of a scope (`scope_within`) it is told together with those of other projects.
+    """
     found = state.collections.get(collection_key(channel, why, scope))
     if found is None:
         found = Collection(channel, why, scope, project, first_ms=now_ms, due_ms=due_ms)
@@ -54,7 +57,6 @@ def add(
     *,
     wanted: bool = True,
     line: str = "",
-    not_before_ms: int = 0,
     doubtful: Doubtful | None = None,
 ) -> Collection:
     """Count one event in, and name it where there is a line for it."""
@@ -68,7 +70,6 @@ def add(
         from_ms=min(found.from_ms or at_ms, at_ms),
         to_ms=max(found.to_ms, at_ms),
         sled_id=received.sled_id,
-        not_before_ms=max(found.not_before_ms, not_before_ms),
         doubtful=found.doubtful or doubtful,
     )
     state.collections.put(found.key, found)
@@ -125,33 +126,115 @@ def postpone_replays(state: State, now_ms: int) -> None:
 def due(state: State, rules: Rules, now_ms: int, *, at_rest: bool) -> list[Draft]:
     """What is to be told now; `at_rest`: the stream is connected, so that silence means something."""
     drafts: list[Draft] = []
+    ready = _ready(state, now_ms, at_rest=at_rest)
     waiting: dict[str, list[Problem]] = {}
-    ready = [found for found in state.collections.rows() if _is_due(state, found, now_ms, at_rest=at_rest)]
     if ready:
         for problem in state.problems.rows():
             for key in problem.waits:
                 waiting.setdefault(key, []).append(problem)
-    for found in sorted(ready, key=lambda one: (one.due_ms, one.key)):
-        held_up = [state.problems.get(problem.key) or problem for problem in waiting.get(found.key, [])]
-        held_up.sort(key=lambda problem: (problem.since_ms, problem.key))
-        state.collections.drop(found.key)
-        if found.project and found.why != "mute" and state.muted_until(found.project, now_ms) is not None:
-            _silence(state, found, held_up, now_ms)
-            if found.wanted:
-                drafts.append(msgspec.structs.replace(_draft(found, held_up, rules, now_ms), state="muted"))
-        elif held_up or (found.wanted and found.why not in {"mute", "start"}):
-            draft = _draft(found, held_up, rules, now_ms)
-            _note_told(state, found, held_up, draft)
-            drafts.append(draft)
+    night = Night(now_ms)
+    for members in ready:
+        told: list[_Part] = []
+        for found in members:
+            held_up = [state.problems.get(problem.key) or problem for problem in waiting.get(found.key, [])]
+            part = _Part(found, sorted(held_up, key=lambda problem: (problem.since_ms, problem.key)))
+            if _is_muted(state, found, now_ms):
+                drafts += _silence(state, rules, part, now_ms)
+            else:
+                told.append(part)
+        if told and not _is_held_back(rules, night, told):
+            drafts += _tell(state, rules, told, now_ms)
     return drafts
 
 
+class _Part(NamedTuple):
+    """A collection that is told with others, and what it names as held up."""
+
+    found: Collection
+    held_up: list[Problem]
+
+
+def _ready(state: State, now_ms: int, *, at_rest: bool) -> list[list[Collection]]:
+    """What comes due together: with one of a group all of it."""
+    groups: dict[tuple[str, str, str], list[Collection]] = {}
+    rows = state.collections.rows()
+    keys = {found.group for found in rows if _is_due(state, found, now_ms, at_rest=at_rest)}
+    for found in sorted(rows, key=lambda one: (one.due_ms, one.key)) if keys else ():
+        if found.group in keys:
+            groups.setdefault(found.group, []).append(found)
+    return list(groups.values())
+
+
 def _is_due(state: State, found: Collection, now_ms: int, *, at_rest: bool) -> bool:
-    if now_ms < found.not_before_ms:
-        return False
     if found.why == "mute":
         return state.muted_until(found.project, now_ms) is None
     return found.due_ms <= now_ms and (at_rest or found.why != "replay")
+
+
+def _is_muted(state: State, found: Collection, now_ms: int) -> bool:
+    return bool(found.project) and state.muted_until(found.project, now_ms) is not None
+
+
+def _is_held_back(rules: Rules, night: Night, told: list[_Part]) -> bool:
+    """Whether quiet hours are in the way of all of it; what is urgent takes the rest along."""
+    channel, why = told[0].found.channel, told[0].found.why
+    if why == "flood":
+        # It goes on for a minute after what was told.
+        return False
+    found = [rule for part in told for rule in _rules_of(rules, part)]
+    if not found and why == "gap":
+        return any(night.covers(rule) for rule in rules.of_channel(channel))
+    return bool(found) and all(night.covers(rule) for rule in found)
+
+
+def _rules_of(rules: Rules, part: _Part) -> list[Rule]:
+    """By which rules its channel is told of it."""
+    project, channel = part.found.project, part.found.channel
+    kinds = {(problem.project, problem.kind) for problem in part.held_up}
+    if part.found.why in {"replay", "digest"}:
+        # Without a count it is of what is over.
+        kinds |= {(project, kind) for kind in part.found.counts or HELD_UP_KINDS}
+    found = (rules.routes(*kind).get(channel) for kind in kinds)
+    return [rule for rule in found if rule is not None]
+
+
+def _tell(state: State, rules: Rules, told: list[_Part], now_ms: int) -> list[Draft]:
+    """The message that all of it becomes, if there is something to say."""
+    joined = _joined([part.found for part in told])
+    held_up = [problem for part in told for problem in part.held_up]
+    held_up.sort(key=lambda problem: (problem.since_ms, problem.key))
+    for part in told:
+        state.collections.drop(part.found.key)
+    if not held_up and (not joined.wanted or joined.why in {"mute", "start"}):
+        return []
+    draft = _draft(joined, held_up, rules, now_ms)
+    _note_told(state, {part.found.key for part in told}, joined, held_up, draft)
+    return [draft]
+
+
+def _joined(members: list[Collection]) -> Collection:
+    """One collection of several; what may be of several projects says of each line which it is of."""
+    first, *others = members
+    if not others and first.scope == first.project:
+        return first
+    whole = msgspec.structs.replace(first, project="")
+    for found in others:
+        times = [at_ms for at_ms in (whole.from_ms, found.from_ms) if at_ms]
+        kinds = {**whole.counts, **found.counts}
+        whole = msgspec.structs.replace(
+            whole,
+            first_ms=min(whole.first_ms, found.first_ms),
+            counts={kind: whole.counts.get(kind, 0) + found.counts.get(kind, 0) for kind in kinds},
+            events=whole.events + found.events,
+            wanted=whole.wanted + found.wanted,
+            digest=digest_with(whole.digest, found.digest),
+            about=(*whole.about, *found.about)[:ABOUT_MAX],
+            lines=(*whole.lines, *found.lines)[:LINES_MAX],
+            from_ms=min(times, default=0),
+            to_ms=max(whole.to_ms, found.to_ms),
+            doubtful=whole.doubtful or found.doubtful,
+        )
+    return whole
 
 
 def _is_alone(found: Collection, held_up: list[Problem]) -> bool:
@@ -183,25 +266,42 @@ def _draft(found: Collection, held_up: list[Problem], rules: Rules, now_ms: int)
     )
 
 
-def _note_told(state: State, found: Collection, held_up: list[Problem], draft: Draft) -> None:
+def _note_told(state: State, keys: set[str], found: Collection, held_up: list[Problem], draft: Draft) -> None:
     told = Told(draft.delivery_id, alone=_is_alone(found, held_up))
     for problem in held_up:
         after = msgspec.structs.replace(
             problem,
             told={**problem.told, found.channel: problem.told.get(found.channel, told)},
-            waits=tuple(key for key in problem.waits if key != found.key),
+            waits=tuple(key for key in problem.waits if key not in keys),
         )
         state.problems.put(after.key, after)
 
 
-def _silence(state: State, found: Collection, held_up: list[Problem], now_ms: int) -> None:
-    """A project was muted meanwhile: what holds its stories up waits for the end of that."""
-    if not held_up:
-        return
-    muted = opened(state, found.channel, "mute", found.project, now_ms, due_ms=now_ms, project=found.project)
-    for problem in held_up:
-        waits = (*(key for key in problem.waits if key != found.key), muted.key)
-        state.problems.put(problem.key, msgspec.structs.replace(problem, waits=waits))
+def _silence(state: State, rules: Rules, part: _Part, now_ms: int) -> list[Draft]:
+    """The project was muted meanwhile: what holds its stories up waits for the end of that."""
+    found = part.found
+    state.collections.drop(found.key)
+    for problem in part.held_up:
+        others = tuple(key for key in problem.waits if key != found.key)
+        silence(state, found.channel, msgspec.structs.replace(problem, waits=others), now_ms)
+    if not found.wanted:
+        return []
+    return [msgspec.structs.replace(_draft(found, part.held_up, rules, now_ms), state="muted")]
+
+
+def silence(state: State, channel: str, problem: Problem, now_ms: int) -> Collection:
+    """Let the end of a project's muting name what holds a story up, if it does so still."""
+    project = problem.project
+    found = opened(state, channel, "mute", project, now_ms, due_ms=now_ms, project=project)
+    let_wait(state, problem, found)
+    return found
+
+
+def let_wait(state: State, problem: Problem, found: Collection) -> None:
+    """What holds a story up is named by the collection, if it does so then."""
+    if found.key not in problem.waits:
+        problem = msgspec.structs.replace(problem, waits=(*problem.waits, found.key))
+    state.problems.put(problem.key, problem)
 
 
 def _with_identity(found: Collection, identity: str) -> Collection:

@@ -16,11 +16,22 @@ import msgspec
 
 from huskies.events.model import StoredMergeFailure, StoredStageTransition, StoredStoryBlocked, event_type
 from huskies.notify import collecting, texts
-from huskies.notify.holding import HELD_UP_KINDS, Holding
+from huskies.notify.holding import Holding
 from huskies.notify.ids import delivery_id
 from huskies.notify.model import Board, Gap, Received
-from huskies.notify.rules import Rule, Rules
-from huskies.notify.state import ABOUT_MAX, Collection, Draft, Mute, Problem, Recent, State, Told, Why
+from huskies.notify.rules import HELD_UP_KINDS, Night, Rule, Rules
+from huskies.notify.state import (
+    ABOUT_MAX,
+    Collection,
+    Draft,
+    Mute,
+    Problem,
+    Recent,
+    State,
+    Told,
+    Why,
+    scope_within,
+)
 from huskies.notify.texts import Said
 
 # A live event that the notifier reads so late is history: it was not running, or the gateway was not.
@@ -71,12 +82,11 @@ class Core:
 
     def _tell(self, channel: str, rule: Rule, received: Received, now_ms: int, *, late: bool) -> None:
         quiet_ms = rule.quiet_until(now_ms)
-        muted_ms = self.state.muted_until(received.project, now_ms)
-        if muted_ms is not None:
-            self._tell_nobody(channel, rule, received, now_ms, until_ms=muted_ms)
+        if self.state.muted_until(received.project, now_ms) is not None:
+            self._tell_nobody(channel, rule, received, now_ms)
         elif late:
             found = collecting.replaying(self.state, channel, received.project, now_ms)
-            self._collect(found, rule, received, not_before_ms=quiet_ms or 0)
+            self._collect(found, rule, received)
         elif quiet_ms is not None:
             self._tell_later(channel, rule, received, now_ms, why="quiet", due_ms=quiet_ms)
         elif rule.digest_ms is not None:
@@ -88,41 +98,28 @@ class Core:
     def _said(self, received: Received, now_ms: int) -> Said:
         return texts.of_event(received.project, received.event, self._rules.zone, now_ms)
 
-    def _tell_nobody(
-        self, channel: str, rule: Rule, received: Received, now_ms: int, *, until_ms: int
-    ) -> None:
+    def _tell_nobody(self, channel: str, rule: Rule, received: Received, now_ms: int) -> None:
         """Write it down; what is held up still when the project is muted no more is told then."""
         draft = _draft(channel, rule, received, self._said(received, now_ms), now_ms)
         self.drafts.append(msgspec.structs.replace(draft, state="muted"))
-        if self._holding.of(received) is not None:
-            project = received.project
-            found = collecting.opened(
-                self.state, channel, "mute", project, now_ms, due_ms=until_ms, project=project
-            )
-            self._collect(found, rule, received, not_before_ms=rule.quiet_until(until_ms) or 0)
+        problem = self._holding.of(received)
+        if problem is not None:
+            self._collect(collecting.silence(self.state, channel, problem, now_ms), rule, received)
 
     def _tell_later(
         self, channel: str, rule: Rule, received: Received, now_ms: int, *, why: Why, due_ms: int
     ) -> None:
         # Rules of one channel may have quiet hours that end at different times, and digests of their own.
-        scope = str(due_ms if why == "quiet" else rule.digest_ms)
-        found = collecting.opened(self.state, channel, why, scope, now_ms, due_ms=due_ms)
+        project = received.project
+        scope = scope_within(str(due_ms if why == "quiet" else rule.digest_ms), project)
+        found = collecting.opened(self.state, channel, why, scope, now_ms, due_ms=due_ms, project=project)
         self._collect(found, rule, received, line=texts.line_of(self._said(received, now_ms)))
 
-    def _collect(
-        self, found: Collection, rule: Rule, received: Received, *, line: str = "", not_before_ms: int = 0
-    ) -> None:
-        found = collecting.add(
-            self.state, found, received, line=line, not_before_ms=not_before_ms, doubtful=rule.doubtful
-        )
-        self._let_wait(found, received)
-
-    def _let_wait(self, found: Collection, received: Received) -> None:
-        """What the event holds up is named by the collection, if it is so then."""
+    def _collect(self, found: Collection, rule: Rule, received: Received, *, line: str = "") -> None:
+        found = collecting.add(self.state, found, received, line=line, doubtful=rule.doubtful)
         problem = self._holding.of(received)
-        if problem is not None and found.key not in problem.waits:
-            waiting = msgspec.structs.replace(problem, waits=(*problem.waits, found.key))
-            self.state.problems.put(problem.key, waiting)
+        if problem is not None:
+            collecting.let_wait(self.state, problem, found)
 
     def _tell_at_once(self, channel: str, rule: Rule, received: Received, said: Said, now_ms: int) -> None:
         kind, problem = event_type(received.event), self._holding.of(received)
@@ -164,11 +161,11 @@ class Core:
         if problem is None:
             return
         if found is not None:
-            after = msgspec.structs.replace(problem, waits=(*problem.waits, found.key))
+            collecting.let_wait(self.state, problem, found)
         else:
             told = Told(draft.edits or draft.thread or draft.delivery_id, alone=draft.thread is None)
             after = msgspec.structs.replace(problem, told={**problem.told, draft.channel: told})
-        self.state.problems.put(problem.key, after)
+            self.state.problems.put(problem.key, after)
 
     # --- the stream and the board --------------------------------------------------------------------
 
@@ -208,30 +205,32 @@ class Core:
         self.drafts += collecting.due(self.state, self._rules, now_ms, at_rest=at_rest)
         self._holding.escalate(now_ms)
 
-    @property
-    def escalates_ms(self) -> int | None:
-        """When the next step of an escalation is due."""
-        return self._holding.escalates_ms
+    def escalates_ms(self, now_ms: int) -> int | None:
+        """When the next step of an escalation is due, as far as that is known now."""
+        return self._holding.escalates_ms(now_ms)
 
     def _tell_held(self, now_ms: int) -> None:
         """Tell what came too soon after another message like it."""
+        night = Night(now_ms)
         for key, recent in self.state.recents.items():
             if recent.draft is None:
                 if recent.at_ms + _RECENT_MS < now_ms:
                     self.state.recents.drop(key)
             elif recent.due_ms <= now_ms:
-                self._tell_one_held(key, recent, recent.draft, now_ms)
+                rule = self._rules.routes(recent.draft.project, recent.draft.kind).get(recent.draft.channel)
+                if rule is None or not night.covers(rule):
+                    self._tell_one_held(key, recent, recent.draft, now_ms)
 
     def _tell_one_held(self, key: str, recent: Recent, draft: Draft, now_ms: int) -> None:
         draft = msgspec.structs.replace(draft, queued_ms=now_ms)
         problem = self.state.problems.get(recent.problem) if recent.problem else None
-        if self.state.muted_until(draft.project, now_ms) is not None:
-            self.drafts.append(msgspec.structs.replace(draft, state="muted"))
+        is_over = bool(recent.problem) and (problem is None or problem.identity not in draft.about)
+        is_muted = self.state.muted_until(draft.project, now_ms) is not None
+        if is_over or is_muted:
+            self.drafts.append(msgspec.structs.replace(draft, state="muted" if is_muted else "overtaken"))
             self.state.recents.drop(key)
-            return
-        if recent.problem and (problem is None or problem.identity not in draft.about):
-            self.drafts.append(msgspec.structs.replace(draft, state="overtaken"))
-            self.state.recents.drop(key)
+            if problem is not None and not is_over:
+                collecting.silence(self.state, draft.channel, problem, now_ms)
             return
         if recent.held > 1:
             more = texts.of_repeats(Said(draft.subject, draft.text, draft.html), recent.held)

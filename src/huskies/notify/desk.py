@@ -120,8 +120,9 @@ class Desk:
         """Whether an escalation is due so soon that the board should say first whether it is needed."""
 
         def work() -> bool:
-            due_ms = self._core.escalates_ms
-            return due_ms is not None and due_ms - within_ms <= self.now_ms()
+            now_ms = self.now_ms()
+            due_ms = self._core.escalates_ms(now_ms)
+            return due_ms is not None and due_ms - within_ms <= now_ms
 
         return await self._do(work)
 

@@ -11,11 +11,10 @@ from huskies.events.model import StoredMergeFailure, StoredStageTransition, Stor
 from huskies.notify import collecting, texts
 from huskies.notify.ids import delivery_id
 from huskies.notify.model import Board, Received
-from huskies.notify.rules import Rules
-from huskies.notify.state import Draft, Due, Problem, State, Told, Why, problem_key
+from huskies.notify.rules import HELD_UP_KINDS, Escalation, Night, Rules
+from huskies.notify.state import Collection, Draft, Due, Problem, State, Told, Why, problem_key, scope_within
 from huskies.notify.texts import Said
 
-HELD_UP_KINDS: Final = ("story_blocked", "merge_failure")
 # Moves that are remembered, so that a block that comes after what ended it is none.
 _MOVES_MAX: Final = 20_000
 
@@ -154,33 +153,42 @@ class Holding:
             found = collecting.replaying(self._state, channel, problem.project, now_ms)
             collecting.add_line(self._state, found, draft.delivery_id, draft.subject)
         elif quiet_ms is not None:
-            found = collecting.opened(self._state, channel, "quiet", str(quiet_ms), now_ms, due_ms=quiet_ms)
+            found = self._opened(channel, "quiet", str(quiet_ms), problem.project, now_ms, due_ms=quiet_ms)
             collecting.add_line(self._state, found, draft.delivery_id, draft.subject)
         elif collecting.flooded(self._state, draft) is None:
             self._drafts.append(draft)
 
     # --- in between ----------------------------------------------------------------------------------
 
-    @property
-    def escalates_ms(self) -> int | None:
-        """When the next step of an escalation is due."""
+    def escalates_ms(self, now_ms: int) -> int | None:
+        """When the next step of an escalation is due, as far as that is known now."""
+        night = Night(now_ms)
         rows = self._state.problems.rows()
-        return min((row.escalations[0].at_ms for row in rows if row.escalations), default=None)
+        return min((at_ms for row in rows if (at_ms := self._step_ms(row, night)) is not None), default=None)
 
     def escalate(self, now_ms: int) -> None:
         """Tell the next ones of what is held up still."""
+        night = Night(now_ms)
         for problem in self._state.problems.rows():
-            while problem.escalations and problem.escalations[0].at_ms <= now_ms:
+            while (at_ms := self._step_ms(problem, night)) is not None and at_ms <= now_ms:
                 problem = self._step(problem, now_ms)  # noqa: PLW2901 - the same problem, a step later
                 self._state.problems.put(problem.key, problem)
 
+    def _step_ms(self, problem: Problem, night: Night) -> int | None:
+        """When its next step is due; None: there is none, or none before its project is muted no more."""
+        if not problem.escalations or self._state.muted_until(problem.project, night.now_ms) is not None:
+            return None
+        due = problem.escalations[0]
+        if due.at_ms > night.now_ms:
+            return due.at_ms
+        # It was to come before those hours, and could not.
+        step = Escalation(due.after_ms, due.channel)
+        rules = self._rules.routes(problem.project, problem.kind).values()
+        ends = [night.ends_ms(rule) for rule in rules if step in rule.escalate]
+        return max((ms for ms in ends if ms is not None), default=due.at_ms) if all(ends) else due.at_ms
+
     def _step(self, problem: Problem, now_ms: int) -> Problem:
         due, *others = problem.escalations
-        muted_ms = self._state.muted_until(problem.project, now_ms)
-        if muted_ms is not None:
-            later = [msgspec.structs.replace(due, at_ms=muted_ms), *others]
-            later.sort(key=lambda step: (step.at_ms, step.after_ms))
-            return msgspec.structs.replace(problem, escalations=tuple(later))
         said = texts.still(problem, now_ms)
         told = problem.told.get(due.channel)
         draft = Draft(
@@ -200,7 +208,7 @@ class Holding:
         )
         found = collecting.flooded(self._state, draft)
         if found is not None:
-            waits = (*problem.waits, found.key)
+            waits = problem.waits if found.key in problem.waits else (*problem.waits, found.key)
             return msgspec.structs.replace(problem, escalations=tuple(others), waits=waits)
         self._drafts.append(draft)
         now_told = {**problem.told, due.channel: told or Told(draft.delivery_id, alone=True)}
@@ -231,20 +239,22 @@ class Holding:
         project, waits = problem.project, []
         for channel, rule in self._rules.routes(project, problem.kind).items():
             quiet_ms = rule.quiet_until(now_ms)
-            if self._state.muted_until(project, now_ms) is not None:
-                found = collecting.opened(
-                    self._state, channel, "mute", project, now_ms, due_ms=now_ms, project=project
-                )
-            elif quiet_ms is not None:
-                found = collecting.opened(
-                    self._state, channel, "quiet", str(quiet_ms), now_ms, due_ms=quiet_ms
-                )
+            if quiet_ms is not None:
+                found = self._opened(channel, "quiet", str(quiet_ms), project, now_ms, due_ms=quiet_ms)
             else:
-                found = collecting.opened(self._state, channel, why, "", now_ms, due_ms=now_ms)
+                # A gap has more to come.
+                due_ms = now_ms + collecting.GAP_REST_MS * (why == "gap")
+                found = self._opened(channel, why, "", project, now_ms, due_ms=due_ms)
             waits.append(found.key)
         escalations = self.escalations(problem, now_ms)
         noted = msgspec.structs.replace(problem, waits=tuple(waits), escalations=escalations)
         self._state.problems.put(noted.key, noted)
+
+    def _opened(
+        self, channel: str, why: Why, group: str, project: str, now_ms: int, *, due_ms: int
+    ) -> Collection:
+        scope = scope_within(group, project)
+        return collecting.opened(self._state, channel, why, scope, now_ms, due_ms=due_ms, project=project)
 
 
 def _end_draft(  # noqa: PLR0917 - the parts of a draft

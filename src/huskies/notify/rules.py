@@ -14,6 +14,7 @@ from huskies.notify.quiet import Quiet
 
 Doubtful: TypeAlias = Literal["resend", "leave"]
 
+HELD_UP_KINDS: Final = ("story_blocked", "merge_failure")
 DEFAULT_EVERY_MS: Final = 300_000
 # Answers that are kept: the table is asked once an event, and projects are many at most.
 _KNOWN_MAX: Final = 20_000
@@ -59,6 +60,24 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
         return None if self.quiet is None or self.urgent else self.quiet.ends_ms(at_ms)
 
 
+class Night:
+    """Which rules have quiet hours at one moment; each is asked once."""
+
+    def __init__(self, now_ms: int) -> None:
+        self.now_ms = now_ms
+        self._known: dict[int, int | None] = {}
+
+    def covers(self, rule: Rule) -> bool:
+        """Whether it has."""
+        return self.ends_ms(rule) is not None
+
+    def ends_ms(self, rule: Rule) -> int | None:
+        """When (Unix ms) they end; None: it has none now."""
+        if id(rule) not in self._known:
+            self._known[id(rule)] = rule.quiet_until(self.now_ms)
+        return self._known[id(rule)]
+
+
 class Rules:
     """The table as it is asked: of several rules for one channel the first decides.
 
@@ -79,6 +98,10 @@ class Rules:
     def channels(self) -> frozenset[str]:
         """Every channel that some rule sends something to at first."""
         return frozenset(channel for rule in self._rules for channel in rule.channels)
+
+    def of_channel(self, channel: str) -> list[Rule]:
+        """The rules that send something to a channel at first."""
+        return [rule for rule in self._rules if channel in rule.channels]
 
     def routes(self, project: str, kind: str) -> Mapping[str, Rule]:
         """The channels that are told of such an event, each with the rule that says how."""

@@ -72,12 +72,13 @@ class Problem(msgspec.Struct, frozen=True):
 
 
 class Collection(msgspec.Struct, frozen=True):
-    """What is told together, once `due_ms` and `not_before_ms` are past.
+    """What is told together, once `due_ms` is past and no quiet hours are in the way.
 
-    It is of all projects where `project` is empty; `scope` tells collections of one channel and reason apart.
-    `digest` covers the identities of all events in it, of which `about` names the first. `wanted`: how many
-    of them some rule asks for. `from_ms`, `to_ms`: when the events happened, on their sleds; `sled_id` is
-    the one that the last came from.
+    Those of one `group` become one message, each being of one project: what is muted when it comes due is
+    left out. It is of no project in particular where `project` is empty; `scope` tells collections of one
+    channel and reason apart. `digest` covers the identities of all events in it, of which `about` names the
+    first. `wanted`: how many of them some rule asks for. `from_ms`, `to_ms`: when the events happened, on
+    their sleds; `sled_id` is the one that the last came from.
     """
 
     channel: str
@@ -86,7 +87,6 @@ class Collection(msgspec.Struct, frozen=True):
     project: str
     first_ms: int
     due_ms: int
-    not_before_ms: int = 0
     counts: dict[str, int] = {}
     events: int = 0
     wanted: int = 0
@@ -102,6 +102,11 @@ class Collection(msgspec.Struct, frozen=True):
     def key(self) -> str:
         """Its row."""
         return collection_key(self.channel, self.why, self.scope)
+
+    @property
+    def group(self) -> tuple[str, str, str]:
+        """What it is told together with."""
+        return self.channel, self.why, self.scope.removesuffix(scope_within("", self.project))
 
 
 class Recent(msgspec.Struct, frozen=True):
@@ -150,6 +155,11 @@ def problem_key(project: str, story_id: str, kind: str) -> str:
 def collection_key(channel: str, why: str, scope: str) -> str:
     """The row of a collection; none of the three holds a slash."""
     return f"{channel}/{why}/{scope}"
+
+
+def scope_within(group: str, project: str) -> str:
+    """The scope of what is told with others of a group; a project's name holds no colon."""
+    return f"{group}:{project}"
 
 
 _Row = TypeVar("_Row", Problem, Collection, Recent, Mute)
