@@ -9,7 +9,7 @@ import pytest
 
 SOURCE = Path(__file__).parent.parent / "src" / "huskies"
 NOTIFY = (
-    "collecting", "core", "holding", "ids", "model", "quiet", "rules", "seen", "state", "texts",
+    "collecting", "core", "footing", "holding", "ids", "model", "quiet", "rules", "seen", "state", "texts",
 )  # fmt: skip
 PURE = [
     SOURCE / "sse.py",

@@ -360,6 +360,7 @@ async def test_muting_outlasts_the_process(tmp_path: Path) -> None:
         await place.desk.mute("shop", NOON + 1_000)
     async with office(tmp_path) as place:
         assert await place.desk.muted() == {"shop": NOON + 1_000}
+        await place.desk.tick(at_rest=True)
         await place.happens(1)
         assert [one.state for one in place.notifications()] == ["muted"]
         assert await place.desk.unmute("shop")

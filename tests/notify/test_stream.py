@@ -3,23 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
-from collections.abc import AsyncIterator, Callable
-from pathlib import Path
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from aiohttp import web
-from tests.support.told import NOON
+from tests.support.scripted_gateway import Script, event
 
 from huskies.errors import GatewayUnreachableError
-from huskies.notify.desk import Desk
 from huskies.notify.model import Gap
-from huskies.notify.notifier import Notifier
-from huskies.notify.rules import Rules, default_rules
 from huskies.notify.stream import EventSource, Item, RefusedError
-from huskies.storage.notifications import Wanted, read_notifications
 
 PATIENCE = 20.0
 
@@ -27,48 +20,6 @@ PATIENCE = 20.0
 @pytest.fixture(autouse=True)
 def _no_long_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huskies.protocol.backoff.BACKOFF_FIRST", 0.01)
-
-
-class Script:
-    """Gives the scripted answers to who asks for the stream, one a connection, and keeps what was asked."""
-
-    def __init__(self) -> None:
-        self.answers: list[bytes | int] = []
-        self.asked: list[str | None] = []
-        self.tokens: list[str | None] = []
-        self.board: Any = {"projects": [], "cursor": "a-0"}
-        self.over = asyncio.Event()
-        self.end = asyncio.Event()
-        self.url = ""
-
-    async def start(self) -> web.AppRunner:
-        app = web.Application()
-        app.router.add_get("/gateway/events", self._events)
-        app.router.add_get("/gateway/projects", self._projects)
-        runner = web.AppRunner(app)
-        await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", 0)
-        await site.start()
-        self.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-        return runner
-
-    async def _events(self, request: web.Request) -> web.StreamResponse:
-        self.asked.append(request.headers.get("Last-Event-ID"))
-        self.tokens.append(request.headers.get("Authorization"))
-        if not self.answers:
-            self.over.set()
-            await self.end.wait()
-            return web.Response(status=503)
-        answer = self.answers.pop(0)
-        if isinstance(answer, int):
-            return web.Response(status=answer, text="no")
-        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
-        await response.prepare(request)
-        await response.write(answer)
-        return response
-
-    async def _projects(self, _: web.Request) -> web.Response:
-        return web.json_response(self.board)
 
 
 @pytest.fixture
@@ -101,15 +52,6 @@ class Taken:
 
     def disconnected(self) -> None:
         self.said.append("disconnected")
-
-
-def event(seq: int, kind: str = "story_blocked") -> bytes:
-    said = {
-        "cursor": f"a-{seq}", "project": "shop", "sled_id": "aa", "epoch": "e1", "seq": seq,
-        "received_ms": NOON, "replayed": False, "more": 1,
-        "event": {"type": kind, "story_id": "1_x", "reason": "x", "timestamp_ms": NOON},
-    }  # fmt: skip
-    return b"id: a-%d\nevent: status\ndata: %b\n\n" % (seq, json.dumps(said).encode())
 
 
 def source(script: Script, token: str | None = None) -> EventSource:
@@ -184,35 +126,3 @@ async def test_heads_are_not_needed(script: Script) -> None:
     # It has no digests to tell: 404.
     with pytest.raises(GatewayUnreachableError):
         await source(script).heads()
-
-
-async def test_a_gap_is_told_with_what_the_board_shows(
-    script: Script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("huskies.notify.collecting.GAP_REST_MS", 0)
-    monkeypatch.setattr("huskies.notify.notifier.TICK_INTERVAL", 0.02)
-    story = {"story_id": "7_bug_z", "story_name": "Z", "blocked": "why", "blocked_since_ms": NOON}
-    script.board = {"projects": [{"name": "shop", "stories": [story]}], "cursor": "a-5"}
-    script.answers.append(b'id: a-5\nevent: gap\ndata: {"from": 3, "to": 5}\n\n')
-    desk = Desk(tmp_path, Rules(default_rules(["a"]), zone=None), now_ms=lambda: NOON)
-    desk.cursor = "a-2"
-    notifier = Notifier(desk, source(script), {}, doubtful={})
-    monkeypatch.setattr(Notifier, "_fail_lost", _nothing)
-    await notifier.start()
-    await until(lambda: bool(read_notifications(tmp_path, Wanted(), None)))
-    await until(lambda: "7 Z" in " ".join(one.text for one in read_notifications(tmp_path, Wanted(), None)))
-    texts = [one.text for one in read_notifications(tmp_path, Wanted(), None)]
-    assert any("positions 3 to 5 of the log are kept no more, or damaged" in text for text in texts)
-    await notifier.stop()
-
-
-async def _nothing(_: Notifier) -> None:
-    """Whoever is told has no courier here."""
-
-
-async def until(holds: Callable[[], bool]) -> None:
-    async with asyncio.timeout(PATIENCE):
-        while True:
-            if holds():
-                return
-            await asyncio.sleep(0.01)

@@ -196,14 +196,21 @@ class Core:
 
     # --- time ----------------------------------------------------------------------------------------
 
-    def tick(self, now_ms: int, *, at_rest: bool) -> None:
-        """Tell what is due; `at_rest`: the stream is connected, so that its silence means something."""
+    def tick(self, now_ms: int, *, at_rest: bool, caught_up: bool = True, escalates: bool = True) -> None:
+        """Tell what is due; `at_rest`: the stream is connected, so that its silence means something.
+
+        Nothing is told where what is known is not `caught_up` with what happened; `escalates`: the board was
+        asked whether it is needed.
+        """
         for project, mute in self.state.mutes.items():
             if mute.until_ms <= now_ms:
                 self.state.mutes.drop(project)
+        if not caught_up:
+            return
         self._tell_held(now_ms)
         self.drafts += collecting.due(self.state, self._rules, now_ms, at_rest=at_rest)
-        self._holding.escalate(now_ms)
+        if escalates:
+            self._holding.escalate(now_ms)
 
     def escalates_ms(self, now_ms: int) -> int | None:
         """When the next step of an escalation is due, as far as that is known now."""

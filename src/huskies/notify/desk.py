@@ -48,6 +48,7 @@ class Desk:
         self._kept_cursor = self.cursor
         self._woken: frozenset[str] = frozenset()
         self._is_broken = False
+        self._is_caught_up = False
         self._thread = ThreadPoolExecutor(1, "notifications")
 
     async def close(self) -> None:
@@ -98,7 +99,6 @@ class Desk:
 
         def work() -> None:
             self._core.compare(board, asked_ms, self.now_ms(), missed=missed)
-            self._core.tick(self.now_ms(), at_rest=False)
             self._keep()
 
         await self._do(work)
@@ -107,11 +107,12 @@ class Desk:
         """The stream is there again."""
         await self._do(lambda: self._core.came_back(self.now_ms()))
 
-    async def tick(self, *, at_rest: bool) -> None:
-        """Decide on what is due."""
+    async def tick(self, *, at_rest: bool, caught_up: bool = True, escalates: bool = True) -> None:
+        """Decide on what is due, as `Core.tick` says."""
 
         def work() -> None:
-            self._core.tick(self.now_ms(), at_rest=at_rest)
+            self._is_caught_up = caught_up
+            self._core.tick(self.now_ms(), at_rest=at_rest, caught_up=caught_up, escalates=escalates)
             self._keep()
 
         await self._do(work)
@@ -147,7 +148,7 @@ class Desk:
         def work() -> bool:
             was = self._core.state.muted_until(project, self.now_ms()) is not None
             self._core.unmute(project)
-            self._core.tick(self.now_ms(), at_rest=False)
+            self._core.tick(self.now_ms(), at_rest=False, caught_up=self._is_caught_up, escalates=False)
             self._keep()
             return was
 

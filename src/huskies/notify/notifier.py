@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import time
 from collections.abc import Callable, Mapping
 from typing import Final
 
@@ -12,7 +13,8 @@ from huskies.errors import GatewayUnreachableError
 from huskies.notify.channel import Channel
 from huskies.notify.courier import Courier
 from huskies.notify.desk import Desk
-from huskies.notify.model import Gap
+from huskies.notify.footing import Footing
+from huskies.notify.model import Gap, Received
 from huskies.notify.rules import Doubtful
 from huskies.notify.stream import EventSource, Item
 from huskies.protocol.backoff import Backoff
@@ -23,6 +25,8 @@ TICK_INTERVAL: Final = 1.0
 # How often the board is asked whether what holds stories up does so still, where anything does: a story that
 # was deleted has no event. Before an escalation it is asked in any case.
 _COMPARE_INTERVAL: Final = 60.0
+# What the gateway received so lately is no history.
+_LIVE_MS: Final = 2_000
 _BEFORE_ESCALATION_MS: Final = 5_000
 _PRUNE_INTERVAL: Final = 3_600.0
 # The answer of a large fleet is megabytes.
@@ -59,7 +63,7 @@ class Notifier:
         self._now_ms = desk.now_ms
         self._tasks: list[asyncio.Task[None]] = []
         self._delivering: list[asyncio.Task[None]] = []
-        self._is_connected = False
+        self._footing = Footing(time.monotonic())
         # Something is to go to channels that are not defined any more: who was told there before.
         self._has_lost = True
         # Events were missed: what the board shows beyond what is known is to be told.
@@ -140,23 +144,27 @@ class Notifier:
     async def take(self, items: list[Item], cursor: str | None) -> None:
         """Take a batch of the stream."""
         await self.desk.take(items, cursor)
+        if items:
+            live_ms = self._now_ms() - _LIVE_MS
+            is_live = any(isinstance(item, Received) and item.received_ms >= live_ms for item in items)
+            self._footing.took(time.monotonic(), is_live=is_live)
         if any(isinstance(item, Gap) for item in items):
             self._missed = True
-            self._ask_board.set()
+            self._footing.begins_again(time.monotonic())
 
     async def reset(self) -> None:
         """Events may be missing between the log that was and the one that is."""
         self._missed = True
-        self._ask_board.set()
+        self._footing.begins_again(time.monotonic())
 
     async def connected(self) -> None:
         """The stream is there (again)."""
-        self._is_connected = True
+        self._footing.connected(time.monotonic())
         await self.desk.came_back()
 
     def disconnected(self) -> None:
         """The stream is lost."""
-        self._is_connected = False
+        self._footing.disconnected(time.monotonic())
 
     # --- time ----------------------------------------------------------------------------------------
 
@@ -164,9 +172,7 @@ class Notifier:
         loop = asyncio.get_running_loop()
         pruned, version = -_PRUNE_INTERVAL, -1
         while True:
-            if await self.desk.wants_board(_BEFORE_ESCALATION_MS):
-                self._ask_board.set()
-            await self.desk.tick(at_rest=self._is_connected)
+            await self._decide()
             if loop.time() - pruned >= _PRUNE_INTERVAL:
                 pruned = loop.time()
                 await self.desk.account(lambda ledger: ledger.prune(self._now_ms()))
@@ -178,25 +184,39 @@ class Notifier:
                 self._decided(frozenset(self._couriers))
             await asyncio.sleep(TICK_INTERVAL)
 
+    async def _decide(self) -> None:
+        """Decide on what is due, as far as it can be known that it is so still."""
+        is_due = await self.desk.wants_board(_BEFORE_ESCALATION_MS)
+        now, footing = time.monotonic(), self._footing
+        if footing.wants_board(now, is_due=is_due):
+            self._ask_board.set()
+        await self.desk.tick(
+            at_rest=footing.is_connected,
+            caught_up=footing.is_caught_up(now),
+            escalates=footing.may_escalate(now),
+        )
+
     async def _watch_board(self) -> None:
         while True:
             try:
                 async with asyncio.timeout(_COMPARE_INTERVAL):
                     await self._ask_board.wait()
             except TimeoutError:
-                if not self._is_connected or not await self.desk.held_up():
+                if not self._footing.is_connected or not await self.desk.held_up():
                     continue
             self._ask_board.clear()
             await self._compare()
             await asyncio.sleep(_ASK_PAUSE)
 
     async def _compare(self) -> None:
-        asked_ms, missed = self._now_ms(), self._missed
+        asked_at, asked_ms, missed = time.monotonic(), self._now_ms(), self._missed
         self._missed = False
         try:
             board = await self._source.board()
         except GatewayUnreachableError:
-            # The stream says so, too; escalations go on by what is known.
+            # The stream says so, too; after a while escalations go on by what is known.
             self._missed = self._missed or missed
             return
         await self.desk.compare(board, asked_ms, missed=missed)
+        self._footing.asked(asked_at)
+        await self._decide()
