@@ -167,11 +167,11 @@ def test_the_board_calls_off_what_no_event_ended() -> None:
     [told] = teller.take(blocked())
     asked_ms = teller.now_ms + SECOND
     # What was asked for before the block says nothing of it.
-    teller.core.compare(board(), NOON, asked_ms, missed=False)
+    teller.core.compare(board(), NOON, asked_ms)
     assert teller.drafts() == []
-    teller.core.compare(board(("shop", "42_story_login", "needs a key")), asked_ms, asked_ms, missed=False)
+    teller.core.compare(board(("shop", "42_story_login", "needs a key")), asked_ms, asked_ms)
     assert teller.drafts() == []
-    teller.core.compare(board(), asked_ms, NOON + HOUR, missed=False)
+    teller.core.compare(board(), asked_ms, NOON + HOUR)
     [end] = teller.drafts()
     assert (end.subject, end.edits) == ("shop: 42 Login is held up no more, after 1 h", told.delivery_id)
     assert teller.after(10 * HOUR) == []
@@ -230,7 +230,7 @@ def test_a_gap_is_told_with_what_the_board_shows_since() -> None:
     teller = Teller()
     teller.core.missed(Gap(3, 40), NOON)
     teller.core.missed(Gap(41, 42), NOON)
-    teller.core.compare(board(("shop", "1_bug_a", "why")), NOON, NOON, missed=True)
+    teller.core.compare(board(("shop", "1_bug_a", "why")), NOON, NOON)
     [gap] = teller.after(MINUTE)
     assert gap.text.splitlines() == [
         "events were missed; 1 story is held up",

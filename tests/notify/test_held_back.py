@@ -67,7 +67,7 @@ def test_a_replay_and_a_gap_are_told_after_quiet_hours() -> None:
     teller.now_ms = QUIET_MS
     teller.take(blocked("1_bug_a", at_ms=NOON), replayed=True)
     teller.core.missed(Gap(3, 40), teller.now_ms)
-    teller.core.compare(board(("web", "2_bug_b", "why")), QUIET_MS, QUIET_MS, missed=True)
+    teller.core.compare(board(("web", "2_bug_b", "why")), QUIET_MS, QUIET_MS)
     assert until(teller, AWAKE_MS - SECOND) == []
     assert sorted(until(teller, AWAKE_MS + MINUTE)) == [
         "chat: events were missed",
@@ -158,7 +158,8 @@ def test_what_a_gap_or_a_start_finds_of_a_muted_project_is_named_after() -> None
         if begins:
             teller.core.begin(shown, NOON)
         else:
-            teller.core.compare(shown, NOON, NOON, missed=True)
+            teller.core.reset(NOON)
+            teller.core.compare(shown, NOON, NOON)
         [told] = teller.after(MINUTE)
         assert "2 Login" in told.text
         assert "1 Login" not in told.text

@@ -156,3 +156,30 @@ async def test_a_gateway_that_is_away_holds_no_escalation_up_for_ever(
     script.board = []
     async with notifying(script, desk_in(tmp_path, NOON + HOUR)):
         await until(lambda: len(told(tmp_path)) == 2)
+
+
+async def test_what_the_board_alone_shows_is_told_though_nothing_is_known_to_be_held_up(
+    script: Script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("_COMPARE_INTERVAL", "_CONFIRM_INTERVAL", "_SHARE_OF_TIME"):
+        monkeypatch.setattr(f"huskies.notify.notifier.{name}", 0.05)
+    script.board = board()
+    script.answers.append(b"id: a-1\n\n")
+    desk = desk_in(tmp_path, NOON)
+    desk.cursor = "a-1"
+    async with notifying(script, desk):
+        await until(lambda: script.boards >= 2)
+        script.board = board(shown("7_bug_z"))
+        await until(lambda: bool(told(tmp_path)))
+    assert told(tmp_path) == ["a: shop: 7 Z is blocked"]
+
+
+async def test_a_fleet_whose_board_takes_long_is_asked_for_it_less(script: Script, tmp_path: Path) -> None:
+    script.board = board()
+    desk = desk_in(tmp_path, NOON)
+    desk.cursor = "a-1"
+    async with notifying(script, desk) as notifier:
+        assert await notifier._compare() == 60
+        script.board = board(shown("7_bug_z"))
+        script.board_waits = 0.2
+        assert 20 <= await notifier._compare() <= 600

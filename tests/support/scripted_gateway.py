@@ -19,6 +19,7 @@ class Script:
         self.tokens: list[str | None] = []
         self.board: Any = {"projects": [], "cursor": "a-0"}
         self.boards = 0
+        self.board_waits = 0.0
         self.over = asyncio.Event()
         self.end = asyncio.Event()
         # Whether the stream stays open behind the last of the answers.
@@ -57,6 +58,7 @@ class Script:
 
     async def _projects(self, _: web.Request) -> web.Response:
         self.boards += 1
+        await asyncio.sleep(self.board_waits)
         return web.json_response(self.board)
 
 

@@ -17,7 +17,7 @@ from huskies.notify.core import Core
 from huskies.notify.model import Board, ProjectOnBoard, Received, StoryOnBoard
 from huskies.notify.rules import Rule, Rules, default_rules
 from huskies.notify.seen import Seen
-from huskies.notify.state import Draft, State
+from huskies.notify.state import TABLES, Draft, State
 
 SECOND = 1_000
 MINUTE = 60 * SECOND
@@ -115,7 +115,7 @@ class Teller:
     def restart(self) -> None:
         """Begin again with what was kept."""
         kept: dict[str, dict[str, bytes]] = {}
-        for kind in ("problems", "collections", "recents", "mutes"):
+        for kind in TABLES:
             table = getattr(self.core.state, kind)
             table._changed.update(dict(table.items()))
         for kind, key, value in self.core.state.changed():

@@ -205,7 +205,7 @@ def _tell(state: State, rules: Rules, told: list[_Part], now_ms: int) -> list[Dr
     held_up.sort(key=lambda problem: (problem.since_ms, problem.key))
     for part in told:
         state.collections.drop(part.found.key)
-    if not held_up and (not joined.wanted or joined.why in {"mute", "start"}):
+    if not held_up and (not joined.wanted or joined.why in {"mute", "start", "board"}):
         return []
     draft = _draft(joined, held_up, rules, now_ms)
     _note_told(state, {part.found.key for part in told}, joined, held_up, draft)

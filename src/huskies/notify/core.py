@@ -24,6 +24,7 @@ from huskies.notify.state import (
     ABOUT_MAX,
     Collection,
     Draft,
+    Missed,
     Mute,
     Problem,
     Recent,
@@ -171,19 +172,26 @@ class Core:
 
     def begin(self, board: Board, now_ms: int) -> None:
         """The notifier was never here before: tell what is held up now, as one message a channel."""
-        self._holding.take_from_board(board, "start", now_ms)
+        self._holding.take_from_board(board, now_ms)
 
-    def compare(self, board: Board, asked_ms: int, now_ms: int, *, missed: bool) -> None:
-        """What the board, asked for at `asked_ms`, shows no more is over; events may have been `missed`.
+    def compare(self, board: Board, asked_ms: int, now_ms: int) -> bool:
+        """What the board, asked for at `asked_ms`, shows no more is over, and what it shows beyond is told.
 
-        Where they were, what it shows beyond what is known is told.
+        Returns whether it shows something of which the next comparison has to say whether it is so.
         """
-        self._holding.not_on_board(board, asked_ms, now_ms)
-        if missed:
-            self._holding.take_from_board(board, "gap", now_ms)
+        missed = self.state.missed.get("")
+        is_unsure = self._holding.compare(board, asked_ms, now_ms, missed=missed is not None)
+        if missed is not None and missed.at_ms <= asked_ms:
+            self.state.missed.drop("")
+        return is_unsure
+
+    def reset(self, now_ms: int) -> None:
+        """Events may be missing between the log that was and the one that is."""
+        self.state.missed.put("", Missed(now_ms))
 
     def missed(self, gap: Gap, now_ms: int) -> None:
         """The gateway has some events no more: everyone who is told of anything is told so."""
+        self.state.missed.put("", Missed(now_ms))
         line = texts.gap_line(gap.first, gap.last)
         for channel in self._rules.channels:
             due_ms = now_ms + collecting.GAP_REST_MS

@@ -94,11 +94,21 @@ class Desk:
 
         await self._do(work)
 
-    async def compare(self, board: Board, asked_ms: int, *, missed: bool) -> None:
-        """See what the board says of what is held up."""
+    async def compare(self, board: Board, asked_ms: int) -> bool:
+        """See what the board says of what is held up; whether it is to be asked again soon."""
+
+        def work() -> bool:
+            is_unsure = self._core.compare(board, asked_ms, self.now_ms())
+            self._keep()
+            return is_unsure
+
+        return await self._do(work)
+
+    async def reset(self) -> None:
+        """The gateway's log is another one."""
 
         def work() -> None:
-            self._core.compare(board, asked_ms, self.now_ms(), missed=missed)
+            self._core.reset(self.now_ms())
             self._keep()
 
         await self._do(work)
@@ -126,10 +136,6 @@ class Desk:
             return due_ms is not None and due_ms - within_ms <= now_ms
 
         return await self._do(work)
-
-    async def held_up(self) -> int:
-        """How many problems are remembered."""
-        return await self._do(lambda: len(self._core.state.problems))
 
     # --- muting --------------------------------------------------------------------------------------
 

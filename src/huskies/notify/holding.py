@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -19,6 +19,13 @@ from huskies.notify.texts import Said
 _MOVES_MAX: Final = 20_000
 
 
+class _Move(NamedTuple):
+    """The newest move of a story, and when the notifier read of it."""
+
+    received: Received
+    taken_ms: int
+
+
 class Holding:
     """Keeps `state.problems`, and adds to `drafts` what the end of one, or a step of an escalation, says."""
 
@@ -26,7 +33,9 @@ class Holding:
         self._rules = rules
         self._state = state
         self._drafts = drafts
-        self._moves: OrderedDict[tuple[str, str], Received] = OrderedDict()
+        self._moves: OrderedDict[tuple[str, str], _Move] = OrderedDict()
+        # What the board showed at the last comparison and no event said, by key and reason.
+        self._unknown: frozenset[tuple[str, str]] = frozenset()
 
     def of(self, received: Received) -> Problem | None:
         """What this event says, if it is so still."""
@@ -39,14 +48,16 @@ class Holding:
     def began(self, received: Received, event: StoredStoryBlocked | StoredMergeFailure, now_ms: int) -> bool:
         """Remember that a story is held up; False where people were told, by what the board said."""
         before = self._state.problems.get(problem_key(received.project, event.story_id, event_type(event)))
-        if before is not None and not before.seq and before.at_ms == event.timestamp_ms:
+        # The board says when the gateway received it, where the sled's clock is ahead of that.
+        times = (event.timestamp_ms, received.received_ms)
+        if before is not None and not before.seq and before.at_ms in times:
             known = msgspec.structs.replace(
                 before, sled_id=received.sled_id, epoch=received.epoch, seq=received.seq
             )
             self._state.problems.put(known.key, known)
             return False
         moved = self._moves.get((received.project, event.story_id))
-        is_over = moved is not None and _is_before(received, moved)
+        is_over = moved is not None and _is_before(received, moved.received)
         if not is_over and (before is None or not _is_older(received, before)):
             self._note(received, event, before, now_ms)
         return True
@@ -103,8 +114,8 @@ class Holding:
         """A stage transition ends what held its story up before."""
         story = (received.project, event.story_id)
         moved = self._moves.get(story)
-        if moved is None or _is_before(moved, received):
-            self._moves[story] = received
+        if moved is None or _is_before(moved.received, received):
+            self._moves[story] = _Move(received, now_ms)
             self._moves.move_to_end(story)
             if len(self._moves) > _MOVES_MAX:
                 self._moves.popitem(last=False)
@@ -115,19 +126,6 @@ class Holding:
             if problem is not None and not _is_older(received, problem):
                 about = (problem.identity, received.identity)
                 self._end(problem, texts.resolved(problem, event), about, now_ms, late=late)
-
-    def not_on_board(self, board: Board, asked_ms: int, now_ms: int) -> None:
-        """What was known when the board was asked for and does not stand on it is over."""
-        shown = {
-            problem_key(project.name, story.story_id, kind)
-            for project in board.projects
-            for story in project.stories
-            for kind in story.held_up()
-        }
-        for problem in self._state.problems.rows():
-            if problem.noted_ms < asked_ms and problem.key not in shown:
-                about = (problem.identity, "board")
-                self._end(problem, texts.gone(problem, now_ms), about, now_ms, late=False)
 
     def _end(self, problem: Problem, said: Said, about: tuple[str, ...], now_ms: int, *, late: bool) -> None:
         self._state.problems.drop(problem.key)
@@ -216,24 +214,39 @@ class Holding:
 
     # --- the board -----------------------------------------------------------------------------------
 
-    def take_from_board(self, board: Board, why: Why, now_ms: int) -> None:
-        """Remember what the board shows and no event said, and have it told as one message a channel."""
-        for project in board.projects:
-            for story in project.stories:
-                for kind, (reason, since_ms) in story.held_up().items():
-                    at_ms = now_ms if since_ms is None else since_ms
-                    problem = Problem(
-                        project=project.name,
-                        story_id=story.story_id,
-                        story_name=story.story_name,
-                        kind=kind,
-                        reason=reason,
-                        since_ms=at_ms,
-                        at_ms=at_ms,
-                        noted_ms=now_ms,
-                    )
-                    if self._state.problems.get(problem.key) is None:
-                        self._note_from_board(problem, why, now_ms)
+    def take_from_board(self, board: Board, now_ms: int) -> None:
+        """The first start: remember what the board shows, and have it told as one message a channel."""
+        for problem in _held_up(board, now_ms).values():
+            self._note_from_board(problem, "start", now_ms)
+
+    def compare(self, board: Board, asked_ms: int, now_ms: int, *, missed: bool) -> bool:
+        """What was known when the board was asked for and does not stand on it is over.
+
+        What stands on it and is not known is told: at once where events were `missed`, else where it stood
+        there at the last comparison, too, for its event may be on its way. It may have none: a sled finds a
+        story that is blocked already, or ends one of two things that hold it up, or moves it as it is.
+        Returns whether anything is left to the next comparison.
+        """
+        shown = _held_up(board, now_ms)
+        for problem in self._state.problems.rows():
+            if problem.noted_ms < asked_ms and problem.key not in shown:
+                about = (problem.identity, "board")
+                self._end(problem, texts.gone(problem, now_ms), about, now_ms, late=False)
+        before, left = self._unknown, set[tuple[str, str]]()
+        for key, problem in shown.items():
+            if self._state.problems.get(key) is not None or self._has_moved(problem, asked_ms):
+                continue
+            if missed or (key, problem.reason) in before:
+                self._note_from_board(problem, "gap" if missed else "board", now_ms)
+            else:
+                left.add((key, problem.reason))
+        self._unknown = frozenset(left)
+        return bool(left)
+
+    def _has_moved(self, problem: Problem, asked_ms: int) -> bool:
+        """Whether its story moved after the board was asked for: the next board says what became of it."""
+        moved = self._moves.get((problem.project, problem.story_id))
+        return moved is not None and moved.taken_ms >= asked_ms
 
     def _note_from_board(self, problem: Problem, why: Why, now_ms: int) -> None:
         project, waits = problem.project, []
@@ -255,6 +268,27 @@ class Holding:
     ) -> Collection:
         scope = scope_within(group, project)
         return collecting.opened(self._state, channel, why, scope, now_ms, due_ms=due_ms, project=project)
+
+
+def _held_up(board: Board, now_ms: int) -> dict[str, Problem]:
+    """What the board shows, by the rows that it is of. What does not say since when is so since now."""
+    found: dict[str, Problem] = {}
+    for project in board.projects:
+        for story in project.stories:
+            for kind, (reason, since_ms) in story.held_up().items():
+                at_ms = now_ms if since_ms is None else since_ms
+                problem = Problem(
+                    project=project.name,
+                    story_id=story.story_id,
+                    story_name=story.story_name,
+                    kind=kind,
+                    reason=reason,
+                    since_ms=at_ms,
+                    at_ms=at_ms,
+                    noted_ms=now_ms,
+                )
+                found[problem.key] = problem
+    return found
 
 
 def _end_draft(  # noqa: PLR0917 - the parts of a draft

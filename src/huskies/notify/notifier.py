@@ -22,14 +22,17 @@ from huskies.protocol.backoff import Backoff
 _log = logging.getLogger("huskies.notify")
 
 TICK_INTERVAL: Final = 1.0
-# How often the board is asked whether what holds stories up does so still, where anything does: a story that
-# was deleted has no event. Before an escalation it is asked in any case.
+# How often the board is asked what holds stories up: one that was deleted has no event, nor has one that was
+# blocked when its sled first saw it. What is news is asked for again soon; before an escalation, and after a
+# start, the board is asked in any case. What takes long is asked for less: a large fleet's is megabytes.
 _COMPARE_INTERVAL: Final = 60.0
+_CONFIRM_INTERVAL: Final = 10.0
+_SHARE_OF_TIME: Final = 0.01
+_LONGEST_INTERVAL: Final = 600.0
 # What the gateway received so lately is no history.
 _LIVE_MS: Final = 2_000
 _BEFORE_ESCALATION_MS: Final = 5_000
 _PRUNE_INTERVAL: Final = 3_600.0
-# The answer of a large fleet is megabytes.
 _ASK_PAUSE: Final = 3.0
 # Of the time that the whole process has for stopping.
 _LAST_DELIVERY: Final = 1.5
@@ -66,8 +69,6 @@ class Notifier:
         self._footing = Footing(time.monotonic())
         # Something is to go to channels that are not defined any more: who was told there before.
         self._has_lost = True
-        # Events were missed: what the board shows beyond what is known is to be told.
-        self._missed = False
         self._ask_board = asyncio.Event()
 
     async def start(self) -> None:
@@ -149,12 +150,11 @@ class Notifier:
             is_live = any(isinstance(item, Received) and item.received_ms >= live_ms for item in items)
             self._footing.took(time.monotonic(), is_live=is_live)
         if any(isinstance(item, Gap) for item in items):
-            self._missed = True
             self._footing.begins_again(time.monotonic())
 
     async def reset(self) -> None:
         """Events may be missing between the log that was and the one that is."""
-        self._missed = True
+        await self.desk.reset()
         self._footing.begins_again(time.monotonic())
 
     async def connected(self) -> None:
@@ -197,26 +197,29 @@ class Notifier:
         )
 
     async def _watch_board(self) -> None:
+        interval = _COMPARE_INTERVAL
         while True:
             try:
-                async with asyncio.timeout(_COMPARE_INTERVAL):
+                async with asyncio.timeout(interval):
                     await self._ask_board.wait()
             except TimeoutError:
-                if not self._footing.is_connected or not await self.desk.held_up():
+                if not self._footing.is_connected:
                     continue
             self._ask_board.clear()
-            await self._compare()
+            interval = await self._compare()
             await asyncio.sleep(_ASK_PAUSE)
 
-    async def _compare(self) -> None:
-        asked_at, asked_ms, missed = time.monotonic(), self._now_ms(), self._missed
-        self._missed = False
+    async def _compare(self) -> float:
+        """Compare what is known with the board; returns after how long to do so again."""
+        asked_at, asked_ms = time.monotonic(), self._now_ms()
         try:
             board = await self._source.board()
         except GatewayUnreachableError:
             # The stream says so, too; after a while escalations go on by what is known.
-            self._missed = self._missed or missed
-            return
-        await self.desk.compare(board, asked_ms, missed=missed)
+            return _COMPARE_INTERVAL
+        took = time.monotonic() - asked_at
+        is_unsure = await self.desk.compare(board, asked_ms)
         self._footing.asked(asked_at)
         await self._decide()
+        interval = _CONFIRM_INTERVAL if is_unsure else _COMPARE_INTERVAL
+        return min(max(interval, took / _SHARE_OF_TIME), _LONGEST_INTERVAL)

@@ -11,8 +11,8 @@ from huskies.notify.rules import Doubtful
 from huskies.notify.seen import Seen
 
 # Why messages are told together, later: what came late, quiet hours, a digest, the end of a muting, the
-# notifier's own start, events that nobody has any more, and a flood.
-Why: TypeAlias = Literal["replay", "quiet", "digest", "mute", "start", "gap", "flood"]
+# notifier's own start, events that nobody has any more, what the board alone says, and a flood.
+Why: TypeAlias = Literal["replay", "quiet", "digest", "mute", "start", "gap", "board", "flood"]
 
 # Of what is told together, so much is told one by one.
 LINES_MAX: Final = 20
@@ -125,6 +125,12 @@ class Mute(msgspec.Struct, frozen=True):
     until_ms: int
 
 
+class Missed(msgspec.Struct, frozen=True):
+    """Events were missed, the last of them then; the board has not been asked since for what they said."""
+
+    at_ms: int
+
+
 class Draft(msgspec.Struct, frozen=True, kw_only=True):
     """A message that was decided on. `edits`, `thread`: deliveries that it replaces, or belongs under.
 
@@ -162,7 +168,7 @@ def scope_within(group: str, project: str) -> str:
     return f"{group}:{project}"
 
 
-_Row = TypeVar("_Row", Problem, Collection, Recent, Mute)
+_Row = TypeVar("_Row", Problem, Collection, Recent, Mute, Missed)
 
 
 class Table(Generic[_Row]):
@@ -214,7 +220,7 @@ class Table(Generic[_Row]):
         self._changed.clear()
 
 
-_TABLES: Final = ("problems", "collections", "recents", "mutes")
+TABLES: Final = ("problems", "collections", "recents", "mutes", "missed")
 Kept: TypeAlias = Mapping[str, Mapping[str, bytes]]
 
 
@@ -227,6 +233,8 @@ class State:
         self.collections = Table(Collection, kept.get("collections", {}))
         self.recents = Table(Recent, kept.get("recents", {}))
         self.mutes = Table(Mute, kept.get("mutes", {}))
+        # One row at most.
+        self.missed = Table(Missed, kept.get("missed", {}))
 
     def muted_until(self, project: str, now_ms: int) -> int | None:
         """Until when a project is muted; None: it is not."""
@@ -235,16 +243,16 @@ class State:
 
     def has_changed(self) -> bool:
         """Whether anything has, here or of what was seen."""
-        return self.seen.has_changed() or any(getattr(self, name).has_changed() for name in _TABLES)
+        return self.seen.has_changed() or any(getattr(self, name).has_changed() for name in TABLES)
 
     def changed(self) -> Iterator[tuple[str, str, bytes | None]]:
         """Table, key and value of each row that changed since `kept`; None: drop it."""
-        for name in _TABLES:
+        for name in TABLES:
             for key, value in getattr(self, name).changed():
                 yield name, key, value
 
     def kept(self) -> None:
         """All of it, and of what was seen, is durable now."""
         self.seen.kept()
-        for name in _TABLES:
+        for name in TABLES:
             getattr(self, name).kept()

@@ -155,7 +155,7 @@ def clock(unix_ms: int, zone: tzinfo | None, now_ms: int) -> str:
 def _subject(found: Collection, held_up: int) -> str:
     stories = f"{held_up} {'story is' if held_up == 1 else 'stories are'} held up"
     where = f"{found.project}: " if found.project else ""
-    if found.why == "start" or (found.why == "quiet" and not found.wanted):
+    if found.why in {"start", "board"} or (found.why == "quiet" and not found.wanted):
         return f"{where}{stories} now"
     if found.why == "mute":
         return f"{where}{stories}; it was muted"
