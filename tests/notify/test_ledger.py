@@ -92,6 +92,7 @@ def test_a_file_of_the_version_before_is_taken_over(tmp_path: Path) -> None:
     ledger, teller = Ledger(tmp_path), Teller()
     ledger.keep("c", teller.core.state, teller.take(blocked()))
     with ledger._file.transaction() as db:
+        db.execute("DROP INDEX edited")
         db.execute("ALTER TABLE deliveries DROP COLUMN resent_ms")
         db.execute("PRAGMA user_version = 1")
     ledger.close()

@@ -161,8 +161,9 @@ async def test_a_gateway_that_is_away_holds_no_escalation_up_for_ever(
 async def test_what_the_board_alone_shows_is_told_though_nothing_is_known_to_be_held_up(
     script: Script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("_COMPARE_INTERVAL", "_CONFIRM_INTERVAL", "_SHARE_OF_TIME"):
+    for name in ("_COMPARE_INTERVAL", "_CONFIRM_INTERVAL"):
         monkeypatch.setattr(f"huskies.notify.notifier.{name}", 0.05)
+    monkeypatch.setattr("huskies.notify.notifier._SHARE_OF_TIME", 1)
     script.board = board()
     script.answers.append(b"id: a-1\n\n")
     desk = desk_in(tmp_path, NOON)

@@ -22,10 +22,12 @@ _KEEP_FAILED_MS: Final = 180 * 86_400_000
 _TRIES_IN_A_ROW: Final = 3
 # Of `looks`; 1 says that an earlier attempt is in doubt.
 _CUT_OFF: Final = 2
-# What it changes, or belongs under, is settled.
+# What it changes, or belongs under, is settled, and so is what was to change that before.
 _MAY_GO: Final = (
     "(e.state IS NULL OR e.state NOT IN ('queued', 'sending')) "
-    "AND (t.state IS NULL OR t.state NOT IN ('queued', 'sending'))"
+    "AND (t.state IS NULL OR t.state NOT IN ('queued', 'sending')) "
+    "AND NOT EXISTS (SELECT 1 FROM deliveries p WHERE p.edits = d.edits AND p.id < d.id "
+    "AND p.state IN ('queued', 'sending'))"
 )
 _WITH_EARLIER: Final = (
     "deliveries d LEFT JOIN deliveries e ON e.delivery_id = d.edits "
@@ -109,7 +111,16 @@ class Ledger:
             "ORDER BY d.attempts / ?, d.id LIMIT 1"
         )
         rows = self._file.read(query, (channel, now_ms, _TRIES_IN_A_ROW))
-        return _pending(rows[0]) if rows else None
+        return _pending(rows[0], rows[0]["edited"] or self._stands_for(rows[0])) if rows else None
+
+    def _stands_for(self, row: sqlite3.Row) -> str | None:
+        """What the channel calls the message that was sent for the one to change, which it never got."""
+        query = (
+            "SELECT remote_id FROM deliveries WHERE edits = ? AND id < ? AND remote_id <> '' "
+            "ORDER BY id LIMIT 1"
+        )
+        found = self._file.read(query, (row["edits"], row["id"]))
+        return found[0][0] if found else None
 
     def wakes_ms(self, channel: str) -> int | None:
         """When the next message of the channel is due; None: there is none."""
@@ -184,12 +195,9 @@ def _put(db: sqlite3.Connection, kind: str, key: str, value: bytes | None) -> No
 
 def _add(db: sqlite3.Connection, draft: Draft) -> None:
     state = draft.state
-    if draft.edits is not None and _take_back(db, draft):
-        if draft.kind == "resolved":
-            # Nobody knew of it, and it is over.
-            state = "overtaken"
-        else:
-            draft = msgspec.structs.replace(draft, edits=None)
+    if draft.edits is not None and _take_back(db, draft) and draft.kind == "resolved":
+        # Nobody knew of it, and it is over.
+        state = "overtaken"
     db.execute(
         "INSERT OR IGNORE INTO deliveries (delivery_id, channel, project, kind, state, subject, text, html, "
         "about, queued_ms, edits, thread, urgent, doubtful, attempts, next_ms, settled_ms, remote_id, "
@@ -216,17 +224,24 @@ def _add(db: sqlite3.Connection, draft: Draft) -> None:
 
 
 def _take_back(db: sqlite3.Connection, draft: Draft) -> bool:
-    """Whether the message that this one would change was never tried, and is not sent any more."""
-    return bool(
-        db.execute(
-            "UPDATE deliveries SET state = 'overtaken', settled_ms = ? "
-            "WHERE delivery_id = ? AND state = 'queued' AND attempts = 0 AND looks = 0",
-            (draft.queued_ms, draft.edits),
-        ).rowcount
-    )
+    """Whether nobody knows of the message that this one would change, nor of what was to change it before.
+
+    What of them was never tried is not sent any more.
+    """
+    taken = db.execute(
+        "UPDATE deliveries SET state = 'overtaken', settled_ms = ? "
+        "WHERE (delivery_id = ? OR edits = ?) AND state = 'queued' AND attempts = 0 AND looks = 0",
+        (draft.queued_ms, draft.edits, draft.edits),
+    ).rowcount
+    left = db.execute(
+        "SELECT 1 FROM deliveries WHERE (delivery_id = ? OR edits = ?) "
+        "AND state NOT IN ('overtaken', 'muted') LIMIT 1",
+        (draft.edits, draft.edits),
+    ).fetchone()
+    return bool(taken) and left is None
 
 
-def _pending(row: sqlite3.Row) -> Pending:
+def _pending(row: sqlite3.Row, edited: str | None) -> Pending:
     return Pending(
         id=row["id"],
         attempts=row["attempts"],
@@ -241,7 +256,7 @@ def _pending(row: sqlite3.Row) -> Pending:
             html=row["html"],
             queued_ms=row["queued_ms"],
             # What never arrived cannot be changed: this one stands for both.
-            edits=row["edited"] or None,
+            edits=edited,
             thread=row["threaded"] or None,
             about=tuple(msgspec.json.decode(row["about"], type=list[str])),
             urgent=bool(row["urgent"]),

@@ -45,6 +45,7 @@ CREATE TABLE deliveries (id INTEGER PRIMARY KEY AUTOINCREMENT, delivery_id TEXT 
                          settled_ms INTEGER, remote_id TEXT NOT NULL, problem TEXT NOT NULL,
                          looks INTEGER NOT NULL, resent_ms INTEGER);
 CREATE INDEX to_send ON deliveries (channel, state, id) WHERE state IN ('queued', 'sending');
+CREATE INDEX edited ON deliveries (edits) WHERE edits IS NOT NULL;
 CREATE INDEX settled ON deliveries (settled_ms) WHERE settled_ms IS NOT NULL;
 CREATE TABLE state (kind TEXT NOT NULL, key TEXT NOT NULL, value BLOB NOT NULL, PRIMARY KEY (kind, key))
     WITHOUT ROWID;
@@ -52,7 +53,10 @@ CREATE TABLE seen (sled_id TEXT NOT NULL, epoch TEXT NOT NULL, ranges TEXT NOT N
                    PRIMARY KEY (sled_id, epoch)) WITHOUT ROWID
 """
 # By the version that they make a file of the next one.
-_CHANGES: Final = {1: "ALTER TABLE deliveries ADD COLUMN resent_ms INTEGER"}
+_CHANGES: Final = {
+    1: "ALTER TABLE deliveries ADD COLUMN resent_ms INTEGER; "
+    "CREATE INDEX edited ON deliveries (edits) WHERE edits IS NOT NULL"
+}
 
 
 class Notification(msgspec.Struct, frozen=True, kw_only=True):
