@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from tests.support.told import (
     HELD_UP,
     HOUR,
@@ -21,9 +24,11 @@ from tests.support.told import (
 )
 
 from huskies.chat.mutes import FOR_EVER_MS
+from huskies.events.model import RelayedEvent
 from huskies.notify.model import Gap
 from huskies.notify.quiet import parse_quiet
 from huskies.notify.rules import Escalation, Rule
+from huskies.notify.state import Draft
 
 # It begins in an hour, and lasts for three.
 QUIET = parse_quiet("13:00-16:00", UTC)
@@ -83,6 +88,20 @@ def test_what_is_urgent_waits_for_no_quiet_hours_and_takes_the_rest_along() -> N
     teller.take(blocked(at_ms=teller.now_ms))
     teller.take(limited(at_ms=teller.now_ms))
     assert until(teller, QUIET_MS + HOUR) == ["chat: 2 events; 1 story is held up"]
+
+
+def test_who_was_told_by_an_escalation_is_not_woken_by_its_end() -> None:
+    for replayed in (False, True):
+        teller = Teller(quiet_rule(escalate=STEPS))
+        teller.take(blocked())
+        assert len(teller.after(QUIET_MS - NOON - SECOND)) == 1
+        teller.now_ms = QUIET_MS
+        assert teller.take(moved(at_ms=QUIET_MS), replayed=replayed) == []
+        assert until(teller, AWAKE_MS - SECOND) == []
+        assert [subject.partition(":")[0] for subject in until(teller, AWAKE_MS + MINUTE)] == [
+            "chat",
+            "phone",
+        ]
 
 
 # --- muting, and quiet hours in it -------------------------------------------------------------------
@@ -183,3 +202,78 @@ def test_projects_that_are_collected_together_are_told_together() -> None:
         "• shop: 1 Login: blocked: needs a key",
     ]
     assert (told.project, len(told.about)) == ("", 2)
+
+
+# --- whatever comes when -----------------------------------------------------------------------------
+
+RULES = (
+    quiet_rule(every_ms=5 * MINUTE, escalate=STEPS),
+    Rule(events=HELD_UP, channels=("digest",), quiet=QUIET, digest_ms=HOUR),
+)
+steps = st.lists(
+    st.tuples(
+        st.sampled_from(["blocked", "unmerged", "moved", "mute", "mute for good", "unmute", "board"]),
+        st.sampled_from(["1_bug_a", "2_bug_b"]),
+        st.sampled_from(["shop", "web"]),
+        st.booleans(),
+        st.sampled_from([SECOND, 3 * MINUTE, 20 * MINUTE, 90 * MINUTE]),
+    ),
+    max_size=25,
+)
+
+
+def passes(teller: Teller, ms: int) -> list[Draft]:
+    teller.now_ms += ms
+    teller.core.tick(teller.now_ms, at_rest=True)
+    return teller.drafts()
+
+
+def happen(teller: Teller, kind: str, story: str, project: str, *, replayed: bool) -> list[Draft]:
+    now_ms = teller.now_ms
+    if kind in EVENTS:
+        return teller.take(EVENTS[kind](story, at_ms=now_ms), project=project, replayed=replayed)
+    if kind == "unmute":
+        teller.core.unmute(project)
+    elif kind == "board":
+        held = teller.core.state.problems.rows()
+        shown = [(one.project, one.story_id, one.reason) for one in held if one.kind == "story_blocked"]
+        teller.core.reset(now_ms)
+        teller.core.compare(board(*shown, (project, story, "of the board")), now_ms, now_ms)
+    else:
+        teller.core.mute(project, FOR_EVER_MS if kind == "mute for good" else now_ms + HOUR)
+    return teller.drafts()
+
+
+EVENTS: dict[str, Callable[..., RelayedEvent]] = {"blocked": blocked, "unmerged": unmerged, "moved": moved}
+
+
+@settings(max_examples=200, deadline=None)
+@given(steps)
+def test_nothing_is_told_in_quiet_hours_or_of_what_is_muted_and_in_the_end_all_that_is_held_up(
+    made: list[tuple[str, str, str, bool, int]],
+) -> None:
+    teller = Teller(*RULES)
+    teller.now_ms = QUIET_MS - HOUR
+    drafts: list[Draft] = []
+    for kind, story, project, replayed, wait_ms in made:
+        for number in range(9):
+            if number:
+                found = passes(teller, wait_ms // 8)
+            else:
+                found = happen(teller, kind, story, project, replayed=replayed)
+            muted = {name for name in ("shop", "web") if teller.core.state.muted_until(name, teller.now_ms)}
+            for draft in found:
+                if draft.state == "queued":
+                    assert QUIET.ends_ms(teller.now_ms) is None
+                    assert not [name for name in muted if f"{name}: " in draft.text]
+            drafts += found
+    for project in ("shop", "web"):
+        teller.core.unmute(project)
+    for _ in range(26):
+        drafts += passes(teller, HOUR)
+    told = {draft.delivery_id for draft in drafts if draft.state == "queued"}
+    for problem in teller.core.state.problems.rows():
+        assert set(problem.told) == {"chat", "digest", "phone"}
+        assert not problem.waits
+        assert {one.delivery_id for one in problem.told.values()} <= told
+    assert len(teller.core.state.collections) == 0

@@ -190,11 +190,12 @@ def _is_held_back(rules: Rules, night: Night, told: list[_Part]) -> bool:
 def _rules_of(rules: Rules, part: _Part) -> list[Rule]:
     """By which rules its channel is told of it."""
     project, channel = part.found.project, part.found.channel
-    kinds = {(problem.project, problem.kind) for problem in part.held_up}
+    found = [rules.telling(channel, problem.project, problem.kind) for problem in part.held_up]
     if part.found.why in {"replay", "digest"}:
-        # Without a count it is of what is over.
-        kinds |= {(project, kind) for kind in part.found.counts or HELD_UP_KINDS}
-    found = (rules.routes(*kind).get(channel) for kind in kinds)
+        found += (rules.telling(channel, project, kind) for kind in part.found.counts)
+        if not any(found):
+            # It tells of what is over, by events that it is not told of itself.
+            found = [rules.telling(channel, project, kind) for kind in HELD_UP_KINDS]
     return [rule for rule in found if rule is not None]
 
 

@@ -136,7 +136,7 @@ class Holding:
 
     def _tell_end(self, problem: Problem, channel: str, told: Told, draft: Draft, *, late: bool) -> None:
         now_ms = draft.queued_ms
-        rule = self._rules.routes(problem.project, problem.kind).get(channel)
+        rule = self._rules.telling(channel, problem.project, problem.kind)
         if rule is not None:
             if not rule.resolved:
                 return

@@ -113,6 +113,12 @@ class Rules:
             found = self._known[key] = self._look_up(project, kind)
         return found
 
+    def telling(self, channel: str, project: str, kind: str) -> Rule | None:
+        """The rule by which a channel is told of such an event: at first, or else by an escalation."""
+        routes = self.routes(project, kind)
+        escalating = (rule for rule in routes.values() if any(channel == to.channel for to in rule.escalate))
+        return routes.get(channel) or next(escalating, None)
+
     def _look_up(self, project: str, kind: str) -> Mapping[str, Rule]:
         found: dict[str, Rule] = {}
         for rule in self._rules:
