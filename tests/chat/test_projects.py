@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 from nio import Event
-from tests.chat.conftest import IN_MATRIX, StartBot, StartPerson
+from tests.chat.conftest import IN_MATRIX, StartBot, StartPerson, until
+from tests.support.lossy_proxy import LossyProxy
 from tests.support.matrix_person import Person
 from tests.support.project_maker import ProjectMaker
+from tests.support.synapse import Synapse
 
 from huskies import limits
 
@@ -139,6 +141,33 @@ async def test_a_removal_is_asked_for_and_answered_by_the_same_person(
     await ann.say(room, "yes")
     await ann.say(room, "!ping")
     assert (await ann.hears(room, me, 6))[-1].body.startswith("pong")
+
+
+async def test_a_removal_whose_answer_was_sent_is_not_called_interrupted(
+    person: StartPerson, start_bot: StartBot, maker: ProjectMaker, synapse: Synapse
+) -> None:
+    ann = await person()
+    async with LossyProxy(synapse.url).running() as proxy:
+        bot = await start_bot(ann, homeserver=proxy.url, gateway_url=maker.url)
+        me = bot._session.user_id
+        room = await ann.create_room(me)
+        await ann.until_joined(room, me)
+        await ann.say(room, "remove project web-shop")
+        await ann.hears(room, me)
+        # The homeserver has the answer, and the bot ends before it knows.
+        proxy.loses = lambda method, path: method == "PUT" and "/send/" in path
+        await ann.say(room, "yes")
+        await proxy.until_lost()
+        await bot.stop()
+        proxy.loses = lambda _method, _path: False
+        again = await start_bot(ann, homeserver=proxy.url, gateway_url=maker.url)
+        await until(lambda: again._session.ready and again._store.unanswered() == [])
+        await ann.say(room, "ping")
+        await ann.hears(room, me, 3)
+        said = [event.body.partition(":")[0] for event in ann.heard(room, me)]
+        assert said[1:] == ["web-shop is removed", "pong"]
+        assert maker.removed == ["web-shop"]
+        await again.stop()
 
 
 async def test_a_yes_that_comes_too_late_removes_nothing(

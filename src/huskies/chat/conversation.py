@@ -163,7 +163,8 @@ class Conversation:
             await self._say(taken, replies.kept(), inbox)
         else:
             self._store.begun(taken.event_id)
-            await self._say(taken, await self._answers.remove(question.project), inbox)
+            # Under the name of what is said of one that was interrupted: never both.
+            await self._say(taken, await self._answers.remove(question.project), inbox, part="end")
 
     def _question(self, room_id: str, sender: str) -> _Question | None:
         question = self._questions.get((room_id, sender))
