@@ -83,14 +83,19 @@ async def test_a_new_project_is_one_message_that_is_edited(
             {"refusal": (409, {"error": "web-shop is taken", "left": []})},
             ["is taken", "nothing is left"],
         ),
-        ({"refusal": (403, {"error": "needs admin"})}, ["needs admin", "token does not allow it"]),
+        (
+            {"refusal": (403, {"error": "needs admin"})},
+            ["needs admin", "token does not allow it", "nothing is left"],
+        ),
         ({"refusal": (503, {"error": "no engine", "left": ["x"]})}, ["no engine", "still there: x"]),
         (
             {"lines": [{"step": "clone"}, {"error": "refused", "left": ["/srv/demo"]}]},
             ["✗ clone", "refused", "still there: /srv/demo"],
         ),
         ({"lines": [{"step": "clone"}], "breaks_off": True}, ["not known", "projects"]),
-        ({"lines": [{"step": "clone"}]}, ["broke off"]),
+        ({"lines": [{"step": "clone"}]}, ["broke off", "not known", "projects"]),
+        ({"lines": [{"step": "clone"}, {"error": "lost"}]}, ["lost", "not known", "projects"]),
+        ({"refusal": (502, {})}, ["answered 502", "not known", "projects"]),
     ],
 )
 async def test_a_project_that_is_not_made_says_why_and_what_is_left(

@@ -88,7 +88,10 @@ class Answers:
                 steps[said.step] = said.text or said.step
                 yield replies.making(command.name, list(steps.values()))
         except GatewayAnswerError as error:
-            yield replies.not_made(command.name, str(error), error.left, list(steps.values()))
+            if error.left is None:
+                yield replies.unsure_whether_made(command.name, str(error))
+            else:
+                yield replies.not_made(command.name, str(error), error.left, list(steps.values()))
         except GatewayUnreachableError as error:
             yield replies.unsure_whether_made(command.name, str(error))
 

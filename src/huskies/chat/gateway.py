@@ -28,6 +28,8 @@ _PAGES_MAX: Final = 20
 _LINES: Final = "application/x-ndjson"
 _OK: Final = 200
 _CREATED: Final = 201
+_REFUSED: Final = 400
+_FAILED: Final = 500
 _ADVICE: Final = {
     401: "; the bot needs a token that reads, in HUSKIES_TOKEN",
     403: "; the bot's token does not allow it",
@@ -37,9 +39,12 @@ _Shape = TypeVar("_Shape")
 
 
 class GatewayAnswerError(HuskiesError):
-    """The gateway refused what was asked, or did not do it; `left`: what is still there of it."""
+    """The gateway refused what was asked, or did not do it.
 
-    def __init__(self, problem: str, *, status: int = 0, left: tuple[str, ...] = ()) -> None:
+    `left`: what is still there of it; None where nobody knows.
+    """
+
+    def __init__(self, problem: str, *, status: int = 0, left: tuple[str, ...] | None = None) -> None:
         super().__init__(problem)
         self.status = status
         self.left = left
@@ -56,7 +61,7 @@ class _Page(msgspec.Struct):
 
 class _Problem(msgspec.Struct):
     error: str
-    left: tuple[str, ...] = ()
+    left: tuple[str, ...] | None = None
 
 
 class _Removed(msgspec.Struct):
@@ -79,7 +84,7 @@ class _Line(msgspec.Struct):
     done: bool = False
     result: Made | None = None
     error: str | None = None
-    left: tuple[str, ...] = ()
+    left: tuple[str, ...] | None = None
 
 
 class GatewayClient:
@@ -145,7 +150,7 @@ class GatewayClient:
                     return
                 if said.step is not None:
                     yield Step(said.step, said.text, said.done)
-        raise GatewayAnswerError("the gateway's answer broke off: look whether the project is there")
+        raise GatewayAnswerError("the gateway's answer broke off")
 
     async def remove_project(self, name: str) -> tuple[str, ...]:
         """Take a project's container away; what was removed, in words."""
@@ -198,7 +203,11 @@ class GatewayClient:
         except (msgspec.DecodeError, UnicodeError, RecursionError):
             problem = _Problem(f"the gateway answered {answer.status}: {clean(answer.reason or '')}")
         words = problem.error + _ADVICE.get(answer.status, "")
-        raise GatewayAnswerError(words, status=answer.status, left=problem.left)
+        left = problem.left
+        if left is None and _REFUSED <= answer.status < _FAILED:
+            # Who may not ask, or asks what cannot be, has begun nothing.
+            left = ()
+        raise GatewayAnswerError(words, status=answer.status, left=left)
 
     def _decoded(self, body: bytes, shape: type[_Shape]) -> _Shape:
         try:

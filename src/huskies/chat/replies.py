@@ -224,7 +224,7 @@ def not_made(name: str, problem: str, left: Sequence[str], steps: Sequence[str])
 
 
 def unsure_whether_made(name: str, problem: str) -> Reply:
-    """The gateway was lost while it made a project."""
+    """The gateway was lost while it made a project, or did not say how that ended."""
     return said(
         "Whether the new project ", Bold(name), f" is there is not known: {problem}. Ask ", Code("projects")
     )
