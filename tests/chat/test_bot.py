@@ -16,7 +16,7 @@ from tests.support.lossy_proxy import LossyProxy
 from tests.support.matrix_person import Person
 from tests.support.synapse import PASSWORD, Synapse
 
-from huskies import limits
+from huskies import limits, logs
 from huskies.chat import session
 from huskies.chat.bot import Bot
 from huskies.chat.store import CommandStore, Taken
@@ -293,6 +293,14 @@ async def test_a_device_that_is_logged_out_logs_in_again_as_the_same(
     assert keys.keys() == {before.device_id}
     # The homeserver has forgotten the keys, and is told them again.
     assert await ann.devices_of(id_of(bot)) == keys
+
+
+async def test_the_token_of_a_fresh_login_is_kept_out_of_the_log_at_once(
+    start_bot: StartBot,
+) -> None:
+    bot = await start_bot()
+    token = bot._session.client.access_token
+    assert token not in logs.redact(f"it said {token}")
 
 
 async def test_only_listed_devices_can_read_and_are_obeyed(person: StartPerson, start_bot: StartBot) -> None:

@@ -30,6 +30,7 @@ from huskies.chat.asking import REQUEST_LIMIT, HomeserverError, LoggedOutError, 
 from huskies.chat.keys import Keys
 from huskies.chat.settings import BOT_FILE, BotSettings
 from huskies.errors import ConfigError, HuskiesError
+from huskies.logs import register_secret
 from huskies.readers.times import now_ms
 from huskies.sockets import clean
 
@@ -145,6 +146,7 @@ class Session:
         return True
 
     def _keep(self, user_id: str, device_id: str, token: str) -> None:
+        register_secret(token)
         known = msgspec.structs.replace(
             self._account,
             user_id=user_id,
