@@ -315,6 +315,28 @@ async def test_only_listed_devices_can_read_and_are_obeyed(person: StartPerson, 
     assert not unread.decrypted
 
 
+async def test_with_listed_devices_what_comes_unencrypted_into_an_encrypted_room_is_not_obeyed(
+    person: StartPerson, start_bot: StartBot, gateway: Gateway, caplog: pytest.LogCaptureFixture
+) -> None:
+    await push(gateway.url, blocked(1))
+    ann = await person()
+    listed = frozenset({ann.client.olm.account.identity_keys["ed25519"]})
+    bot = await start_bot(ann, encrypt_to="listed", devices=listed)
+    room = await met(ann, bot, encrypted=True)
+    # Ann's access token is enough to say this.
+    await ann.put(room, "send/m.room.message", {"msgtype": "m.text", "body": "mute web-shop"})
+    question = await asks(ann, room, bot, "remove project web-shop")
+    assert "yes within 60 s." in question.body
+    await ann.react(room, question.event_id, "👍")
+    await until(lambda: caplog.text.count("where all is encrypted: not answered") == 2)
+    assert (await asks(ann, room, bot, "no")).body == "Nothing is removed"
+    assert (await asks(ann, room, bot, "unmute")).body == "No project is muted."
+    # Where nothing is encrypted there is nothing to tell a device by.
+    plain = await met(ann, bot)
+    question = await asks(ann, plain, bot, "remove project web-shop")
+    assert "or with a 👍" in question.body
+
+
 async def test_two_processes_are_never_one_device(person: StartPerson, start_bot: StartBot) -> None:
     ann = await person()
     await start_bot(ann)

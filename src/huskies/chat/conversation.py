@@ -150,7 +150,10 @@ class Conversation:
         loop = asyncio.get_running_loop()
         # Someone may answer before this knows that it was asked.
         self._questions[who] = _Question(name, None, loop.time() + limits.ANSWER_AGE_MAX_MS / 1_000)
-        event_id = await self._say(taken, replies.really_remove(name, limits.CONFIRM_LIMIT), inbox)
+        question = replies.really_remove(
+            name, limits.CONFIRM_LIMIT, reaction=inbox.hears_reactions(taken.room_id)
+        )
+        event_id = await self._say(taken, question, inbox)
         if self._questions.get(who) is not None:
             self._questions[who] = _Question(name, event_id, loop.time() + limits.CONFIRM_LIMIT)
 

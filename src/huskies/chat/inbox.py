@@ -182,12 +182,31 @@ class Inbox:
                 self._outsiders.add(sender)
                 _log.warning("%s in %s is not in allowed_users: not answered", clean(sender), clean(room_id))
             return False
-        if self._settings.encrypt_to == "listed" and event.decrypted and not event.verified:
+        if self._settings.encrypt_to != "listed":
+            return True
+        if event.decrypted and not event.verified:
             _log.warning(
                 "a command of %s came from a device that is not in devices: not answered", clean(sender)
             )
             return False
+        if not event.decrypted and self._is_encrypted(room_id):
+            # Whoever has an access token can say it, and the homeserver can without one.
+            _log.warning(
+                "a command of %s came unencrypted into %s, where all is encrypted: not answered",
+                clean(sender),
+                clean(room_id),
+            )
+            return False
         return True
+
+    def hears_reactions(self, room_id: str) -> bool:
+        """Whether a reaction counts there: clients encrypt none, so that of its device nothing is known."""
+        return self._settings.encrypt_to != "listed" or not self._is_encrypted(room_id)
+
+    def _is_encrypted(self, room_id: str) -> bool:
+        room = self._session.client.rooms.get(room_id)
+        # Of a room that the bot is not in any more the worst is assumed.
+        return room is None or bool(room.encrypted)
 
     def _is_old(self, event: Any) -> bool:  # noqa: ANN401 - see above
         sent_ms = getattr(event, "server_timestamp", None)

@@ -255,11 +255,11 @@ def nothing_asked() -> Reply:
     return said("I have asked nothing that waits for an answer; nothing is done")
 
 
-def really_remove(name: str, seconds: float) -> Reply:
-    """Ask before a project is removed."""
+def really_remove(name: str, seconds: float, *, reaction: bool) -> Reply:
+    """Ask before a project is removed; `reaction`: whether one counts as an answer."""
     return said(
         "Remove ", Bold(name), ", its container and all that is only in it? Its directory and its history "
-        "stay. Answer ", Code("yes"), f" within {seconds:g} s, or with a 👍.",
+        "stay. Answer ", Code("yes"), f" within {seconds:g} s{', or with a 👍' if reaction else ''}.",
     )  # fmt: skip
 
 
