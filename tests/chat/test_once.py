@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from nio import EncryptionError
+from nio.crypto import Olm
 from tests.chat.conftest import IN_MATRIX, StartBot, StartPerson, until
 from tests.support.bot_process import BotProcess
 from tests.support.lossy_proxy import LossyProxy
@@ -241,3 +243,37 @@ async def restarted(bot: Bot, start_bot: StartBot, person: Person, proxy: LossyP
     again = await start_bot(person, homeserver=proxy.url, room_ids=(room,))
     await until(lambda: again._session.ready)
     return again
+
+
+class Blind:
+    """Nobody but the people here can decrypt, for as long as it holds: the keys have not come."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, bot_id: str) -> None:
+        self.holds = True
+        decrypt = Olm.decrypt_megolm_event
+
+        def decrypt_if_not_blind(machine: Olm, *arguments: Any) -> Any:
+            if self.holds and machine.user_id == bot_id:
+                raise EncryptionError("the keys have not come")
+            return decrypt(machine, *arguments)
+
+        monkeypatch.setattr(Olm, "decrypt_megolm_event", decrypt_if_not_blind)
+
+
+async def test_a_command_whose_keys_come_after_a_restart_is_answered_once(
+    person: StartPerson, start_bot: StartBot, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    ann = await person()
+    bot = await start_bot(ann)
+    me = bot._session.user_id
+    room = await met(ann, me, encrypted=True)
+    blind = Blind(monkeypatch, me)
+    await ann.say(room, "ping")
+    await until(bot._store.waiting)
+    await bot.stop()
+    blind.holds = False
+    again = await start_bot(ann)
+    await ann.hears(room, me)
+    [answer] = await all_said(ann, room, me, tmp_path / "bot")
+    assert answer.body.startswith("pong")
+    assert again._store.waiting() == []

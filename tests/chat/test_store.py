@@ -8,7 +8,7 @@ import pytest
 from huskies.chat import account
 from huskies.chat.account import Account
 from huskies.chat.settings import BotSettings
-from huskies.chat.store import CommandStore, Taken
+from huskies.chat.store import CommandStore, Taken, Waiting
 from huskies.errors import ConfigError
 
 DAY = 24 * 3_600_000
@@ -60,6 +60,30 @@ def test_answered_commands_are_dropped_in_time(store: CommandStore) -> None:
     store.answered("$old")
     store.take("t", [taken("$new", 8 * DAY)])
     assert store.take("t", [taken("$old")]) == [taken("$old")]
+
+
+def test_what_waits_for_keys_is_kept_with_the_place_and_in_files_from_before(
+    store: CommandStore, tmp_path: Path
+) -> None:
+    def waiting(number: int) -> Waiting:
+        return Waiting(event_id=f"${number}", room_id="!r", source="{}")
+
+    store.take("t1", [], [waiting(2), waiting(1)])
+    store.take("t2", [])
+    assert store.waiting() == [waiting(2), waiting(1)]
+    store.take("t3", [], [waiting(1), waiting(3)])
+    assert store.waiting() == [waiting(1), waiting(3)]
+    store.close()
+    again = CommandStore(tmp_path / "bot.db", "a")
+    assert again.waiting() == [waiting(1), waiting(3)]
+    again._db.execute("DROP TABLE waiting")
+    again.close()
+    older = CommandStore(tmp_path / "bot.db", "a")
+    older.take("t4", [], [waiting(1)])
+    older.close()
+    other = CommandStore(tmp_path / "bot.db", "b")
+    assert other.waiting() == []
+    other.close()
 
 
 def settings(username: str = "huskies") -> BotSettings:

@@ -54,7 +54,9 @@ class Bot:
         self._conversation = Conversation(
             self._session, self._store, Answers(gateway, mutes, self.names), self._failed
         )
-        self._inbox = Inbox(settings, self._session, self.names, self._conversation.is_asked)
+        self._inbox = Inbox(
+            settings, self._session, self.names, self._conversation.is_asked, self._store.waiting()
+        )
         self._running: asyncio.Task[None] | None = None
         self._told = False
 
@@ -172,9 +174,13 @@ class Bot:
     async def _take(self, answer: SyncResponse, since: str | None) -> list[Taken]:
         """The commands in what came; only now it is read, so that whoever ended before sees it again."""
         await self._inbox.accept_invitations(answer)
-        # Whatever was said before the bot was there for the first time is not meant for it.
-        found = [] if since is None else await self._inbox.commands_in(answer, since)
-        return self._store.take(answer.next_batch, found)
+        if since is None:
+            # Whatever was said before the bot was there for the first time is not meant for it.
+            return self._store.take(answer.next_batch, [])
+        read = await self._inbox.read(answer, since)
+        taken = self._store.take(answer.next_batch, read.commands, read.to_keep())
+        self._inbox.took(read)
+        return taken
 
     async def _settle_in(self) -> None:
         """What is due once, when it is known which rooms there are."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import logging
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Final
+from collections.abc import Callable, Iterable
+from typing import Any, Final, NamedTuple
 
 from nio import (
     EncryptionError,
+    Event,
     InviteMemberEvent,
     MegolmEvent,
     ReactionEvent,
@@ -22,11 +24,11 @@ from huskies.chat.asking import HomeserverError
 from huskies.chat.content import is_edit, thread_of
 from huskies.chat.session import Session
 from huskies.chat.settings import BotSettings
-from huskies.chat.store import Taken
+from huskies.chat.store import Taken, Waiting
 from huskies.sockets import clean
 
 # Messages whose keys have not come yet, the newest.
-_UNREAD_MAX: Final = 200
+_WAITING_MAX: Final = 200
 # Who was named in the log, so that it is once.
 _OUTSIDERS_MAX: Final = 1_000
 _PAGE_EVENTS: Final = 100
@@ -37,8 +39,22 @@ _NAMES_IN_ROOM: Final = 2
 _log = logging.getLogger("huskies.chat")
 
 
+class Read(NamedTuple):
+    """The commands in what came, and all that waits for its keys behind it, by event id, the oldest first."""
+
+    commands: list[Taken]
+    waiting: dict[str, MegolmEvent]
+
+    def to_keep(self) -> list[Waiting]:
+        """What waits, as it is stored."""
+        return [
+            Waiting(event_id=event_id, room_id=event.room_id, source=json.dumps(event.source))
+            for event_id, event in self.waiting.items()
+        ]
+
+
 class Inbox:
-    """Reads what `Session.sync` returns.
+    """Reads what `Session.sync` returns; `waiting` is what an earlier process left to be read.
 
     `is_asked` says whether the bot waits for someone's yes or no in a room, and to which of its messages
     where one is named.
@@ -50,12 +66,13 @@ class Inbox:
         session: Session,
         names: Callable[[], list[str]],
         is_asked: Callable[[str, str, str | None], bool],
+        waiting: Iterable[Waiting],
     ) -> None:
         self._settings = settings
         self._session = session
         self._names = names
         self._is_asked = is_asked
-        self._unread: dict[str, tuple[str, MegolmEvent]] = {}
+        self._waiting = {one.event_id: event for one in waiting if (event := _event_of(one)) is not None}
         self._outsiders: set[str] = set()
 
     def command_in(self, taken: Taken) -> commands.Command | None:
@@ -67,18 +84,21 @@ class Inbox:
         room = self._session.client.rooms.get(room_id)
         return room is not None and len(room.users) == _NAMES_IN_ROOM
 
-    async def commands_in(self, answer: SyncResponse, since: str | None) -> list[Taken]:
-        """The commands in what came since then; raises `HomeserverError`."""
-        found: list[Taken] = []
-        for room_id, event in self._readable_now():
-            found += self._read(room_id, event)
+    async def read(self, answer: SyncResponse, since: str | None) -> Read:
+        """Read what came since then; `took` follows once it is kept. Raises `HomeserverError`."""
+        read = Read([], dict(self._waiting))
+        self._read_waiting(read)
         for room_id, info in answer.rooms.join.items():
             events = info.timeline.events
             if info.timeline.limited and since is not None:
                 events = [*await self._left_out(room_id, info.timeline.prev_batch, since), *events]
             for event in events:
-                found += self._read(room_id, event)
-        return found
+                self._read(room_id, event, read)
+        return read
+
+    def took(self, read: Read) -> None:
+        """What was read is kept: what waits is what did behind it."""
+        self._waiting = read.waiting
 
     async def accept_invitations(self, answer: SyncResponse) -> None:
         """Join where someone asks the bot to who may; raises `HomeserverError`."""
@@ -109,33 +129,32 @@ class Inbox:
             before = page.next if young else None
         return found[::-1]
 
-    def _readable_now(self) -> Iterator[tuple[str, Any]]:
+    def _read_waiting(self, read: Read) -> None:
         """Messages whose keys came after them."""
-        for event_id, (room_id, event) in list(self._unread.items()):
+        for event_id, event in self._waiting.items():
             try:
                 readable = self._session.client.decrypt_event(event)
             except EncryptionError:
                 if self._is_old(event):
-                    del self._unread[event_id]
+                    del read.waiting[event_id]
                     _log.warning(
-                        "a message of %s in %s could not be read", clean(event.sender), clean(room_id)
+                        "a message of %s in %s could not be read", clean(event.sender), clean(event.room_id)
                     )
                 continue
-            del self._unread[event_id]
-            yield room_id, readable
+            del read.waiting[event_id]
+            self._read(event.room_id, readable, read)
 
-    def _read(self, room_id: str, event: Any) -> list[Taken]:  # noqa: ANN401 - nio has no types
+    def _read(self, room_id: str, event: Any, read: Read) -> None:  # noqa: ANN401 - nio has no types
         try:
-            return list(self._taken(room_id, event))
+            read.commands.extend(self._taken(room_id, event, read))
         except Exception:  # noqa: BLE001 - whoever is in a room can send anything; it must not stop the bot
             _log.exception("an event in %s could not be read, and is passed over", clean(room_id))
-            return []
 
-    def _taken(self, room_id: str, event: Any) -> Iterable[Taken]:  # noqa: ANN401 - see above
+    def _taken(self, room_id: str, event: Any, read: Read) -> Iterable[Taken]:  # noqa: ANN401 - see above
         if getattr(event, "sender", None) in (None, self._session.user_id) or self._is_old(event):
             return
         if isinstance(event, MegolmEvent):
-            self._keep_unread(room_id, event)
+            self._let_wait(room_id, event, read)
             return
         body = self._body(room_id, event)
         if body is None or not self._obeys(room_id, event):
@@ -149,13 +168,13 @@ class Inbox:
             sent_ms=event.server_timestamp,
         )
 
-    def _keep_unread(self, room_id: str, event: MegolmEvent) -> None:
+    def _let_wait(self, room_id: str, event: MegolmEvent, read: Read) -> None:
         if event.sender not in self._settings.allowed_users:
             return
         event.room_id = room_id
-        self._unread[event.event_id] = (room_id, event)
-        while len(self._unread) > _UNREAD_MAX:
-            del self._unread[next(iter(self._unread))]
+        read.waiting[event.event_id] = event
+        while len(read.waiting) > _WAITING_MAX:
+            del read.waiting[next(iter(read.waiting))]
 
     def _body(self, room_id: str, event: Any) -> str | None:  # noqa: ANN401 - see above
         """The text of a command; None where it is none."""
@@ -211,6 +230,14 @@ class Inbox:
     def _is_old(self, event: Any) -> bool:  # noqa: ANN401 - see above
         sent_ms = getattr(event, "server_timestamp", None)
         return not isinstance(sent_ms, int) or sent_ms < self._session.now_ms() - limits.COMMAND_AGE_MAX_MS
+
+
+def _event_of(waiting: Waiting) -> MegolmEvent | None:
+    event = Event.parse_encrypted_event(json.loads(waiting.source))
+    if not isinstance(event, MegolmEvent):
+        return None
+    event.room_id = waiting.room_id
+    return event
 
 
 def _inviter(state: Iterable[Any], user_id: str) -> str | None:

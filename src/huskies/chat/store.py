@@ -25,6 +25,10 @@ CREATE TABLE commands (
   state TEXT NOT NULL CHECK (state IN ('taken', 'begun', 'answered'))
 );
 """
+# Came later: files from before get it, too.
+_WAITING: Final = """
+CREATE TABLE IF NOT EXISTS waiting (event_id TEXT PRIMARY KEY, room_id TEXT NOT NULL, source TEXT NOT NULL)
+"""
 # The place in the stream keeps a command from coming again; this is for a homeserver that was restored.
 _KEPT_MS: Final = 7 * 24 * 3_600_000
 
@@ -44,6 +48,14 @@ class Taken(msgspec.Struct, frozen=True, kw_only=True):
     begun: bool = False
 
 
+class Waiting(msgspec.Struct, frozen=True, kw_only=True):
+    """A message whose keys have not come yet; `source` is the event as it came (JSON)."""
+
+    event_id: str
+    room_id: str
+    source: str
+
+
 class CommandStore:
     """`bot.db`; each method is one transaction, durable when it returns. Raises `sqlite3.Error`.
 
@@ -54,8 +66,10 @@ class CommandStore:
         self._db = open_writer(path, _SCHEMA, _VERSION)
         self._account = account
         with self._transaction() as db:
+            db.execute(_WAITING)
             if db.execute("DELETE FROM place WHERE account != ?", (account,)).rowcount:
                 db.execute("DELETE FROM commands")
+                db.execute("DELETE FROM waiting")
 
     def close(self) -> None:
         """Let go of the file."""
@@ -66,8 +80,13 @@ class CommandStore:
         row = self._db.execute("SELECT token FROM place").fetchone()
         return None if row is None else str(row[0])
 
-    def take(self, token: str, commands: Sequence[Taken]) -> list[Taken]:
-        """Note commands, and that the stream was read up to `token`; returns those never taken before."""
+    def take(
+        self, token: str, commands: Sequence[Taken], waiting: Sequence[Waiting] | None = None
+    ) -> list[Taken]:
+        """Note commands, and that the stream was read up to `token`; returns those never taken before.
+
+        `waiting` is all that waits for its keys now; None: what did before.
+        """
         new = []
         with self._transaction() as db:
             for one in commands:
@@ -77,10 +96,22 @@ class CommandStore:
                 ).rowcount:
                     new.append(one)
             db.execute("INSERT OR REPLACE INTO place VALUES (?, ?)", (self._account, token))
+            if waiting is not None:
+                db.execute("DELETE FROM waiting")
+                db.executemany(
+                    "INSERT INTO waiting VALUES (?, ?, ?)",
+                    [(one.event_id, one.room_id, one.source) for one in waiting],
+                )
             if new:
                 before_ms = max(one.sent_ms for one in new) - _KEPT_MS
                 db.execute("DELETE FROM commands WHERE state = 'answered' AND sent_ms < ?", (before_ms,))
         return new
+
+    def waiting(self) -> list[Waiting]:
+        """What waits for its keys, the oldest first."""
+        query = "SELECT event_id, room_id, source FROM waiting ORDER BY rowid"
+        with closing(self._db.execute(query)) as rows:
+            return [Waiting(event_id=one, room_id=room_id, source=source) for one, room_id, source in rows]
 
     def begun(self, event_id: str) -> None:
         """Note that what the command does is about to be done."""
