@@ -241,6 +241,35 @@ async def test_a_homeserver_that_is_away_is_waited_for_and_that_is_said_once(
         await bot.stop()
 
 
+async def test_a_room_that_cannot_be_joined_yet_holds_nothing_up_and_is_joined_later(
+    person: StartPerson, start_bot: StartBot, synapse: Synapse, caplog: pytest.LogCaptureFixture
+) -> None:
+    ann = await person()
+    async with LossyProxy(synapse.url).running() as proxy:
+        bot = await start_bot(ann, homeserver=proxy.url)
+        room = await met(ann, bot)
+        # As it is where the room's own server is away.
+        proxy.drops = lambda _, path: "/join/" in path
+        elsewhere = await ann.create_room(id_of(bot))
+        await until(lambda: "cannot join" in caplog.text)
+        assert (await asks(ann, room, bot, "ping")).body.startswith("pong")
+        await bot.stop()
+        # One of the settings that was never invited before holds nothing up either.
+        named = await ann.create_room(id_of(bot))
+        again = await start_bot(ann, homeserver=proxy.url, room_ids=(named,))
+        assert (await asks(ann, room, again, "ping")).body.startswith("pong")
+        assert again._store.invited() == [elsewhere, named]
+        withdrawn = await ann.create_room(id_of(bot))
+        await until(lambda: withdrawn in again._store.invited())
+        await ann.client.room_kick(withdrawn, id_of(bot))
+        await until(lambda: withdrawn not in again._store.invited())
+        proxy.drops = lambda _method, _path: False
+        for one in (elsewhere, named):
+            await ann.until_joined(one, id_of(bot))
+        await until(lambda: again._store.invited() == [])
+        await again.stop()
+
+
 async def test_a_gateway_that_is_away_is_said_in_the_room(person: StartPerson, start_bot: StartBot) -> None:
     ann = await person()
     bot = await start_bot(ann, gateway_url="http://127.0.0.1:1")

@@ -86,6 +86,19 @@ def test_what_waits_for_keys_is_kept_with_the_place_and_in_files_from_before(
     other.close()
 
 
+def test_invitations_are_kept_until_they_are_settled(store: CommandStore, tmp_path: Path) -> None:
+    store.take("t1", [], invited=["!2", "!1"])
+    store.take("t2", [], invited=["!1"])
+    store.settled("!2")
+    store.close()
+    again = CommandStore(tmp_path / "bot.db", "a")
+    assert again.invited() == ["!1"]
+    again.close()
+    other = CommandStore(tmp_path / "bot.db", "b")
+    assert other.invited() == []
+    other.close()
+
+
 def settings(username: str = "huskies") -> BotSettings:
     return BotSettings(homeserver="https://hs.example", username=username, password="made up")
 

@@ -19,6 +19,7 @@ from huskies.chat.channel import MatrixChannel
 from huskies.chat.conversation import Conversation
 from huskies.chat.gateway import GatewayClient
 from huskies.chat.inbox import Inbox
+from huskies.chat.joining import Joining
 from huskies.chat.mutes import Mutes
 from huskies.chat.session import Session, UnreadableError
 from huskies.chat.settings import BOT_FILE, BotSettings
@@ -57,6 +58,7 @@ class Bot:
         self._inbox = Inbox(
             settings, self._session, self.names, self._conversation.is_asked, self._store.waiting()
         )
+        self._joining = Joining(self._session, self._store.settled, self._failed)
         self._running: asyncio.Task[None] | None = None
         self._told = False
 
@@ -107,6 +109,7 @@ class Bot:
         if self._running is not None:
             self._running.cancel()
             await asyncio.gather(self._running, return_exceptions=True)
+        await self._joining.stop()
         await self._conversation.stop()
         await self._session.close()
         await self._gateway.close()
@@ -138,7 +141,7 @@ class Bot:
                 answer = await self._session.sync(since)
                 taken = await self._take(answer, since)
                 if is_first:
-                    await self._settle_in()
+                    self._settle_in()
                     taken = self._store.unanswered()
                 for each in taken:
                     self._conversation.begin(each, self._inbox)
@@ -173,20 +176,27 @@ class Bot:
 
     async def _take(self, answer: SyncResponse, since: str | None) -> list[Taken]:
         """The commands in what came; only now it is read, so that whoever ended before sees it again."""
-        await self._inbox.accept_invitations(answer)
+        invited = self._inbox.invitations_in(answer)
         if since is None:
             # Whatever was said before the bot was there for the first time is not meant for it.
-            return self._store.take(answer.next_batch, [])
-        read = await self._inbox.read(answer, since)
-        taken = self._store.take(answer.next_batch, read.commands, read.to_keep())
-        self._inbox.took(read)
+            taken = self._store.take(answer.next_batch, [], invited=invited)
+        else:
+            read = await self._inbox.read(answer, since)
+            taken = self._store.take(answer.next_batch, read.commands, read.to_keep(), invited)
+            self._inbox.took(read)
+        for room_id in answer.rooms.leave:
+            self._joining.give_up(room_id)
+        for room_id in invited:
+            self._joining.begin(room_id)
         return taken
 
-    async def _settle_in(self) -> None:
+    def _settle_in(self) -> None:
         """What is due once, when it is known which rooms there are."""
-        for room_id in self._settings.room_ids:
+        for room_id in (*self._settings.room_ids, *self._store.invited()):
             if room_id not in self._session.client.rooms:
-                await self._inbox.join(room_id)
+                self._joining.begin(room_id)
+            else:
+                self._store.settled(room_id)
 
     def _tell(self, error: Exception) -> None:
         """Say once that the homeserver does not do what it should."""

@@ -13,14 +13,12 @@ from nio import (
     InviteMemberEvent,
     MegolmEvent,
     ReactionEvent,
-    Response,
     RoomMessageText,
     SyncResponse,
 )
 
 from huskies import limits
 from huskies.chat import commands
-from huskies.chat.asking import HomeserverError
 from huskies.chat.content import is_edit, thread_of
 from huskies.chat.session import Session
 from huskies.chat.settings import BotSettings
@@ -100,23 +98,16 @@ class Inbox:
         """What was read is kept: what waits is what did behind it."""
         self._waiting = read.waiting
 
-    async def accept_invitations(self, answer: SyncResponse) -> None:
-        """Join where someone asks the bot to who may; raises `HomeserverError`."""
+    def invitations_in(self, answer: SyncResponse) -> list[str]:
+        """The rooms into which someone asks the bot who may."""
+        found = []
         for room_id, info in answer.rooms.invite.items():
             inviter = _inviter(info.invite_state, self._session.user_id)
             if inviter in self._settings.allowed_users or room_id in self._settings.room_ids:
-                await self.join(room_id)
+                found.append(room_id)
             else:
                 _log.warning("not joining %s: %s may not invite the bot", clean(room_id), clean(str(inviter)))
-
-    async def join(self, room_id: str) -> None:
-        """Join a room, or say in the log why not; raises `HomeserverError` where trying again may help."""
-        try:
-            await self._session.ask(self._session.client.join(room_id), Response, f"to join {room_id}")
-        except HomeserverError as error:
-            if not error.refused:
-                raise
-            _log.warning("cannot join %s: %s; invite the bot there", clean(room_id), error)
+        return found
 
     async def _left_out(self, room_id: str, before: str | None, since: str) -> list[Any]:
         """What the homeserver left out of its answer, as far as it is young enough; the oldest first."""

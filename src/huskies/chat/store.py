@@ -25,10 +25,11 @@ CREATE TABLE commands (
   state TEXT NOT NULL CHECK (state IN ('taken', 'begun', 'answered'))
 );
 """
-# Came later: files from before get it, too.
-_WAITING: Final = """
-CREATE TABLE IF NOT EXISTS waiting (event_id TEXT PRIMARY KEY, room_id TEXT NOT NULL, source TEXT NOT NULL)
-"""
+# Came later: files from before get them, too.
+_ADDED: Final = (
+    "CREATE TABLE IF NOT EXISTS waiting (event_id TEXT PRIMARY KEY, room_id TEXT NOT NULL, source TEXT)",
+    "CREATE TABLE IF NOT EXISTS invited (room_id TEXT PRIMARY KEY)",
+)
 # The place in the stream keeps a command from coming again; this is for a homeserver that was restored.
 _KEPT_MS: Final = 7 * 24 * 3_600_000
 
@@ -66,10 +67,12 @@ class CommandStore:
         self._db = open_writer(path, _SCHEMA, _VERSION)
         self._account = account
         with self._transaction() as db:
-            db.execute(_WAITING)
+            for statement in _ADDED:
+                db.execute(statement)
             if db.execute("DELETE FROM place WHERE account != ?", (account,)).rowcount:
                 db.execute("DELETE FROM commands")
                 db.execute("DELETE FROM waiting")
+                db.execute("DELETE FROM invited")
 
     def close(self) -> None:
         """Let go of the file."""
@@ -81,11 +84,16 @@ class CommandStore:
         return None if row is None else str(row[0])
 
     def take(
-        self, token: str, commands: Sequence[Taken], waiting: Sequence[Waiting] | None = None
+        self,
+        token: str,
+        commands: Sequence[Taken],
+        waiting: Sequence[Waiting] | None = None,
+        invited: Sequence[str] = (),
     ) -> list[Taken]:
         """Note commands, and that the stream was read up to `token`; returns those never taken before.
 
-        `waiting` is all that waits for its keys now; None: what did before.
+        `waiting` is all that waits for its keys now; None: what did before. `invited`: rooms that the bot is
+        to join.
         """
         new = []
         with self._transaction() as db:
@@ -96,6 +104,7 @@ class CommandStore:
                 ).rowcount:
                     new.append(one)
             db.execute("INSERT OR REPLACE INTO place VALUES (?, ?)", (self._account, token))
+            db.executemany("INSERT OR IGNORE INTO invited VALUES (?)", [(room_id,) for room_id in invited])
             if waiting is not None:
                 db.execute("DELETE FROM waiting")
                 db.executemany(
@@ -112,6 +121,16 @@ class CommandStore:
         query = "SELECT event_id, room_id, source FROM waiting ORDER BY rowid"
         with closing(self._db.execute(query)) as rows:
             return [Waiting(event_id=one, room_id=room_id, source=source) for one, room_id, source in rows]
+
+    def invited(self) -> list[str]:
+        """The rooms that the bot is to join, and has not yet."""
+        with closing(self._db.execute("SELECT room_id FROM invited ORDER BY rowid")) as rows:
+            return [room_id for (room_id,) in rows]
+
+    def settled(self, room_id: str) -> None:
+        """Note that the bot has joined a room, or never will."""
+        with self._transaction() as db:
+            db.execute("DELETE FROM invited WHERE room_id = ?", (room_id,))
 
     def begun(self, event_id: str) -> None:
         """Note that what the command does is about to be done."""
