@@ -19,12 +19,14 @@ from tests.support.synapse import PASSWORD, Synapse
 from huskies import limits, logs
 from huskies.chat import session
 from huskies.chat.bot import Bot
+from huskies.chat.gateway import GatewayClient
 from huskies.chat.store import CommandStore, Taken
-from huskies.errors import ConfigError
+from huskies.errors import ConfigError, GatewayUnreachableError
 from huskies.gateway.server import Gateway
 from huskies.limits import TIMESTAMP_MS_MAX
 from huskies.notify.channel import DeliveryError, Outgoing
 from huskies.readers.times import now_ms
+from huskies.tls import Trust
 
 pytestmark = IN_MATRIX
 
@@ -275,6 +277,16 @@ async def test_a_gateway_that_is_away_is_said_in_the_room(person: StartPerson, s
     bot = await start_bot(ann, gateway_url="http://127.0.0.1:1")
     room = await met(ann, bot)
     assert "no gateway answers at http://127.0.0.1:1" in (await asks(ann, room, bot, "status")).body
+
+
+async def test_a_certificate_that_is_half_written_is_a_gateway_that_does_not_answer() -> None:
+    def trust() -> Trust:
+        raise ConfigError("chain.pem", "expected a certificate in PEM")
+
+    client = GatewayClient("https://127.0.0.1:1", trust=trust)
+    with pytest.raises(GatewayUnreachableError, match=r"chain\.pem"):
+        await client.projects()
+    await client.close()
 
 
 async def test_a_wrong_password_ends_the_start(start_bot: StartBot) -> None:

@@ -8,11 +8,13 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from tests.gateway.conftest import until
 from tests.support.scripted_gateway import Script, event
 
-from huskies.errors import GatewayUnreachableError
+from huskies.errors import ConfigError, GatewayUnreachableError
 from huskies.notify.model import Gap
 from huskies.notify.stream import EventSource, Item, RefusedError
+from huskies.tls import Trust
 
 PATIENCE = 20.0
 
@@ -108,6 +110,29 @@ async def test_a_gateway_that_is_away_is_said_once(script: Script, caplog: pytes
         "the gateway's events come again",
         "the gateway's events are not to be had: it ended the stream",
     ]
+
+
+async def test_a_certificate_that_is_half_written_is_a_gateway_that_is_away_for_a_moment(
+    script: Script, caplog: pytest.LogCaptureFixture
+) -> None:
+    wrong = [ConfigError("chain.pem", "expected a certificate in PEM")] * 3
+
+    def trust() -> Trust:
+        if wrong:
+            raise wrong.pop()
+        return True
+
+    reader = EventSource(script.url, token=None, trust=trust, chance=lambda: 0.5)
+    with pytest.raises(GatewayUnreachableError, match=r"chain\.pem: expected a certificate"):
+        await reader.board()
+    script.answers = [event(1)]
+    taker = Taken()
+    following = asyncio.create_task(reader.follow("a-0", taker))
+    await until(lambda: "event 1" in taker.said)
+    following.cancel()
+    await asyncio.gather(following, return_exceptions=True)
+    assert "expected a certificate in PEM" in caplog.text
+    assert wrong == []
 
 
 async def test_who_is_refused_is_so_again_and_ends(script: Script) -> None:

@@ -10,7 +10,7 @@ import aiohttp
 import msgspec
 
 from huskies.chat.replies import Made
-from huskies.errors import GatewayUnreachableError, HuskiesError
+from huskies.errors import ConfigError, GatewayUnreachableError, HuskiesError
 from huskies.protocol.wire import EVENTS_PATH, PROJECTS_PATH
 from huskies.readers.fleet import ProjectView, Received
 from huskies.sockets import clean
@@ -90,7 +90,8 @@ class _Line(msgspec.Struct):
 class GatewayClient:
     """One gateway at a base URL of http(s), asked with a token where there is one.
 
-    `trust` is asked for each request whom to trust that it is the gateway: its certificate may be renewed.
+    `trust` is asked for each request whom to trust that it is the gateway: its certificate may be renewed, and
+    be half there for a moment.
 
     Each method raises `GatewayUnreachableError` and `GatewayAnswerError`.
     """
@@ -184,7 +185,7 @@ class GatewayClient:
                 yield answer
         except TimeoutError:
             raise GatewayUnreachableError(self.url, "no answer in time") from None
-        except (aiohttp.ClientError, OSError, ValueError) as error:
+        except (aiohttp.ClientError, OSError, ValueError, ConfigError) as error:
             words = clean(getattr(error, "strerror", None) or str(error) or type(error).__name__)
             raise GatewayUnreachableError(self.url, words) from None
 

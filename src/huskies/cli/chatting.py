@@ -66,7 +66,9 @@ class Chat:
 
     async def start(self) -> None:
         """Begin; raises `ConfigError`."""
-        self.trust()
+        if self._pin is None:
+            # What is wrong with a flag is noticed at once. A gateway's own certificate may be half renewed.
+            self.trust()
         await self._opened.enter_async_context(locked(self._data_dir, self._patience))
         # What people are told in a room is changed there when it is over, and disturbs nobody again.
         rules = Rules(self._settings.rules, zone=self._settings.zone, editing=frozenset(self._rooms))

@@ -10,7 +10,7 @@ from typing import Final, Protocol, TypeAlias, TypeVar
 import aiohttp
 import msgspec
 
-from huskies.errors import GatewayUnreachableError, HuskiesError
+from huskies.errors import ConfigError, GatewayUnreachableError, HuskiesError
 from huskies.limits import STREAM_ID_INTERVAL
 from huskies.notify.model import Board, Gap, Received
 from huskies.protocol.backoff import Backoff
@@ -107,7 +107,7 @@ class EventSource:
         """Pass on what comes until the connection ends; returns why it did."""
         headers = {"Accept": "text/event-stream", "Last-Event-ID": parser.last_id or "0"}
         async with session.get(
-            self._base_url + EVENTS_PATH, headers=headers, ssl=self._trust(), allow_redirects=False
+            self._base_url + EVENTS_PATH, headers=headers, ssl=self._trusted(), allow_redirects=False
         ) as response:
             if response.status in _REFUSED:
                 raise RefusedError(await self._refusal(response))
@@ -175,7 +175,7 @@ class EventSource:
                 session.get(
                     self._base_url + path,
                     headers={"Accept": "application/json"},
-                    ssl=self._trust(),
+                    ssl=self._trusted(),
                     timeout=timeout,
                     allow_redirects=False,
                 ) as response,
@@ -189,6 +189,13 @@ class EventSource:
             raise GatewayUnreachableError(self._base_url, _in_words(error)) from None
         except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
             raise GatewayUnreachableError(self._base_url, f"its answer is unknown here: {error}") from None
+
+    def _trusted(self) -> Trust:
+        """Whom to trust; raises `ConnectionError`: a certificate that is being renewed is there in a moment."""
+        try:
+            return self._trust()
+        except ConfigError as error:
+            raise ConnectionError(str(error)) from None
 
     def _session(self) -> aiohttp.ClientSession:
         return aiohttp.ClientSession(
