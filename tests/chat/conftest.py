@@ -108,7 +108,12 @@ async def start_bot(
     accounts: list[str] = []
     name = f"huskies-{next(_NUMBERS)}"
 
-    async def start(*allowed: Person, gateway_url: str = gateway.url, **changes: Any) -> Bot:
+    async def start(
+        *allowed: Person,
+        gateway_url: str = gateway.url,
+        reread: Callable[[], BotSettings] | None = None,
+        **changes: Any,
+    ) -> Bot:
         if not accounts:
             accounts.append(await asyncio.to_thread(synapse.register, name))
         given: dict[str, Any] = {
@@ -119,7 +124,11 @@ async def start_bot(
             **changes,
         }
         bot = Bot(
-            BotSettings(**given), gateway=GatewayClient(gateway_url), mutes=mutes, data_dir=tmp_path / "bot"
+            BotSettings(**given),
+            gateway=GatewayClient(gateway_url),
+            mutes=mutes,
+            data_dir=tmp_path / "bot",
+            reread=reread,
         )
         try:
             await bot.start()
@@ -127,6 +136,8 @@ async def start_bot(
             await bot.stop()
             raise
         bots.append(bot)
+        # It is logged in, or has said why not.
+        await until(lambda: bot._session.user_id or bot._told)
         return bot
 
     yield start

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import stat
 from pathlib import Path
 from typing import Any
 
 import aiohttp
+import msgspec
 import pytest
 from nio import Event
 from tests.chat.conftest import IN_MATRIX, Muted, StartBot, StartPerson, push, until
@@ -17,11 +19,13 @@ from tests.support.matrix_person import Person
 from tests.support.synapse import PASSWORD, Synapse
 
 from huskies import limits, logs
+from huskies.chat import bot as bot_module
 from huskies.chat import session
 from huskies.chat.bot import Bot
 from huskies.chat.gateway import GatewayClient
+from huskies.chat.settings import BotSettings
 from huskies.chat.store import CommandStore, Taken
-from huskies.errors import ConfigError, GatewayUnreachableError
+from huskies.errors import ConfigError, GatewayUnreachableError, HuskiesError
 from huskies.gateway.server import Gateway
 from huskies.limits import TIMESTAMP_MS_MAX
 from huskies.notify.channel import DeliveryError, Outgoing
@@ -289,18 +293,114 @@ async def test_a_certificate_that_is_half_written_is_a_gateway_that_does_not_ans
     await client.close()
 
 
-async def test_a_wrong_password_ends_the_start(start_bot: StartBot) -> None:
-    with pytest.raises(ConfigError, match=r"bot\.toml: it refused the login with 403") as error:
-        await start_bot(password="something else")
-    assert "something else" not in str(error.value)
+async def test_a_login_that_is_refused_is_said_once_and_tried_again_with_another_secret(
+    person: StartPerson,
+    start_bot: StartBot,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(bot_module, "_LOOK_AGAIN", 0.01)
+    monkeypatch.setattr(bot_module, "_LOG_IN_AGAIN", 0.05)
+    ann = await person()
+    now: list[Any] = []
+
+    def reread() -> BotSettings:
+        if not now:
+            raise ConfigError("bot.toml", "someone is at it")
+        return msgspec.structs.replace(bot._settings, password=now[0])
+
+    bot = await start_bot(ann, password="something else", room_ids=("!a:hs.test",), reread=reread)
+    asked: list[Any] = []
+    login = bot._session.log_in
+
+    async def log_in() -> None:
+        asked.append(None)
+        await login()
+
+    monkeypatch.setattr(bot._session, "log_in", log_in)
+    await until(lambda: len(asked) >= 3)
+    assert caplog.text.count("no room is told anything until it is") == 1
+    assert "something else" not in caplog.text
+    assert bot.channel is not None
+    with pytest.raises(DeliveryError, match=r"not logged in: .* it refused the login with 403") as error:
+        await bot.channel.send(message("0"))
+    assert not error.value.permanent
+    now.append(PASSWORD)
+    await until(lambda: bot._session.ready)
+    room = await met(ann, bot)
+    assert (await asks(ann, room, bot, "ping")).body.startswith("pong")
 
 
-async def test_an_access_token_is_enough_and_one_that_is_unknown_ends_the_start(
-    person: StartPerson, start_bot: StartBot, synapse: Synapse
+async def test_a_password_that_changes_while_it_runs_ends_nothing(
+    person: StartPerson,
+    start_bot: StartBot,
+    synapse: Synapse,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(bot_module, "_LOOK_AGAIN", 0.01)
+    ann = await person()
+    passwords = [PASSWORD]
+    bot: Bot = await start_bot(
+        ann, reread=lambda: msgspec.structs.replace(bot._settings, password=passwords[-1])
+    )
+    room = await met(ann, bot)
+    await asks(ann, room, bot, "ping")
+    me, device = id_of(bot), bot._session.client.device_id
+    identifier = {"type": "m.id.user", "user": me}
+    auth = {"type": "m.login.password", "identifier": identifier, "password": PASSWORD}
+    body = {"new_password": "another one entirely", "logout_devices": False, "auth": auth}
+    path = "/_matrix/client/v3/account/password"
+    headers = {"Authorization": f"Bearer {bot._session.client.access_token}"}
+    async with aiohttp.ClientSession(synapse.url, headers=headers) as http:
+        async with http.post(path, json=body) as answer:
+            assert answer.status == 200
+        await http.post("/_matrix/client/v3/logout")
+    await until(lambda: "no room is told anything until it is" in caplog.text)
+    assert not bot._session.ready
+    await ann.say(room, "projects")
+    passwords.append("another one entirely")
+    assert "No project has joined" in (await ann.hears(room, me, 2))[-1].body
+    assert bot._session.client.device_id == device
+
+
+async def test_other_settings_end_a_bot_that_is_not_logged_in(
+    start_bot: StartBot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bot_module, "_LOOK_AGAIN", 0.01)
+    bot: Bot = await start_bot(
+        password="wrong", reread=lambda: msgspec.structs.replace(bot._settings, username="other")
+    )
+    with pytest.raises(HuskiesError, match=r"^bot\.toml has changed; it is read at the next start$"):
+        await bot.wait()
+
+
+async def test_a_homeserver_that_hangs_does_not_hold_up_the_start(gateway: Gateway, tmp_path: Path) -> None:
+    asked = asyncio.Event()
+
+    async def hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.set()
+        while await reader.read(1_024):
+            pass
+        writer.close()
+
+    async with await asyncio.start_server(hang, "127.0.0.1", 0) as server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        settings = BotSettings(homeserver=url, username="huskies", password="x")
+        bot = Bot(settings, gateway=GatewayClient(gateway.url), mutes=Muted(), data_dir=tmp_path)
+        await bot.start()
+        assert not asked.is_set()
+        await asked.wait()
+        await bot.stop()
+
+
+async def test_an_access_token_is_enough_and_one_that_is_unknown_is_said(
+    person: StartPerson, start_bot: StartBot, synapse: Synapse, caplog: pytest.LogCaptureFixture
 ) -> None:
     ann = await person()
-    with pytest.raises(ConfigError, match="does not know this access token"):
-        await start_bot(password=None, access_token="made-up")
+    unknown = await start_bot(ann, password=None, access_token="made-up")
+    await until(lambda: "does not know this access token; give it a new one" in caplog.text)
+    await unknown.stop()
     bot = await start_bot(ann)
     name = id_of(bot)
     await bot.stop()

@@ -11,6 +11,7 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -232,6 +233,52 @@ def test_there_is_one_at_a_time(start: Start, gateway: Gateway, place: Path) -> 
     outcome = start("chat", "--gateway-url", gateway.url, "--data-dir", place).end(None)
     assert outcome.status == 2
     assert "another `huskies chat` uses it" in outcome.stderr
+
+
+class Refusing(BaseHTTPRequestHandler):
+    """A homeserver that lets nobody in."""
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        body = b'{"errcode": "M_FORBIDDEN", "error": "Invalid username or password"}'
+        self.send_response(403)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def refusing() -> Iterator[str]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Refusing)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def test_a_bot_that_is_not_let_in_silences_no_other_channel_and_is_put_right_by_another_bot_toml(
+    start: Start, receiver: Receiver, refusing: str, tmp_path: Path
+) -> None:
+    data = tmp_path / "data"
+    receiver.write_settings(data, '[[rules]]\nchannels = ["ops"]\n')
+    bot = f'homeserver = "{refusing}"\nusername = "huskies"\npassword_file = "password"\n'
+    (data / "bot.toml").write_text(bot)
+    (data / "password").write_text("wrong")
+    (data / "password").chmod(0o600)
+    gateway = Gateway(start, data)
+    gateway.process.line("the bot is not logged in: ", "stderr")
+    started(receiver, gateway)
+    (data / "bot.toml").write_text(bot + 'name = "another"\n')
+    gateway.process.line("bot.toml has changed; it is read at the next start", "stderr")
+    gateway.process.line("chat is started", "stderr")
+    gateway.push(event(2))
+    receiver.wait(2)
 
 
 def test_who_may_not_read_is_told_what_to_do(

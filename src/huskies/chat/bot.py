@@ -6,9 +6,11 @@ import asyncio
 import logging
 import random
 import sqlite3
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+import msgspec
 from filelock import FileLock, Timeout
 from nio import ProfileGetDisplayNameResponse, SyncResponse
 
@@ -21,14 +23,17 @@ from huskies.chat.gateway import GatewayClient
 from huskies.chat.inbox import Inbox
 from huskies.chat.joining import Joining
 from huskies.chat.mutes import Mutes
-from huskies.chat.session import Session, UnreadableError
+from huskies.chat.session import NOT_CONNECTED, Session, UnreadableError
 from huskies.chat.settings import BOT_FILE, BotSettings
 from huskies.chat.store import CommandStore, Taken
-from huskies.errors import ConfigError, StoreError
+from huskies.errors import ConfigError, HuskiesError, StoreError
 from huskies.protocol.backoff import Backoff
 
 _LOCK: Final = "lock"
 _STORE: Final = "bot.db"
+# After a login that was refused (s): when it is tried again, and how often one looks for another secret.
+_LOG_IN_AGAIN: Final = 300.0
+_LOOK_AGAIN: Final = 2.0
 
 _log = logging.getLogger("huskies.chat")
 
@@ -36,13 +41,22 @@ _log = logging.getLogger("huskies.chat")
 class Bot:
     """One account in its rooms; `start` returns once it runs, `wait` raises what makes going on impossible.
 
-    A homeserver that cannot be reached is waited for. The gateway's client is closed with the bot.
+    A homeserver that cannot be reached is waited for, and so is one that refuses the login: until then its
+    channels do not deliver, and nobody else is held up. `reread` gives the settings as they are now, and
+    raises `ConfigError`; by it a new secret is found. The gateway's client is closed with the bot.
     """
 
     def __init__(
-        self, settings: BotSettings, *, gateway: GatewayClient, mutes: Mutes, data_dir: Path
+        self,
+        settings: BotSettings,
+        *,
+        gateway: GatewayClient,
+        mutes: Mutes,
+        data_dir: Path,
+        reread: Callable[[], BotSettings] | None = None,
     ) -> None:
         self._settings = settings
+        self._reread = reread
         self._gateway = gateway
         self._data_dir = data_dir
         self._lock = FileLock(directory_of(data_dir) / _LOCK)
@@ -60,7 +74,12 @@ class Bot:
         )
         self._joining = Joining(self._session, self._store.settled, self._failed)
         self._running: asyncio.Task[None] | None = None
+        self._is_logged_in = False
+        # What is due once has not been done.
+        self._is_first = True
         self._told = False
+        # Why the login was refused, so that it is said once.
+        self._refusal = ""
 
     @property
     def channels(self) -> list[MatrixChannel]:
@@ -80,7 +99,7 @@ class Bot:
         return list(dict.fromkeys(name for name in names if name))
 
     async def start(self) -> None:
-        """Log in, and begin to read; raises `ConfigError` where the login is refused.
+        """Begin to log in and to read; raises `ConfigError` where another process runs this bot.
 
         Whether it raises or not, `stop` is to follow.
         """
@@ -90,13 +109,7 @@ class Bot:
         logging.getLogger("nio").setLevel(logging.CRITICAL)
         if not self._settings.allowed_users:
             _log.warning("allowed_users in %s is empty: the bot answers nobody", BOT_FILE)
-        logged_in = False
-        try:
-            await self._log_in()
-            logged_in = True
-        except (HomeserverError, LoggedOutError) as error:
-            self._tell(error)
-        self._running = asyncio.create_task(self._run(logged_in=logged_in))
+        self._running = asyncio.create_task(self._run())
         self._running.add_done_callback(self._ended)
 
     async def wait(self) -> None:
@@ -128,24 +141,12 @@ class Bot:
 
     # --- reading -----------------------------------------------------------------------------------
 
-    async def _run(self, *, logged_in: bool) -> None:
-        since = self._store.token()
-        is_first = True
-        backoff = Backoff()
+    async def _run(self) -> None:
+        since, backoff = self._store.token(), Backoff()
         while True:
             pause = backoff.next_delay(random.random())  # noqa: S311 - spreads load
             try:
-                if not logged_in:
-                    await self._log_in()
-                    logged_in = True
-                answer = await self._session.sync(since)
-                taken = await self._take(answer, since)
-                if is_first:
-                    self._settle_in()
-                    taken = self._store.unanswered()
-                for each in taken:
-                    self._conversation.begin(each, self._inbox)
-                since, is_first = answer.next_batch, False
+                since = await self._read_on(since)
             except UnreadableError as error:
                 _log.exception("the homeserver at %s: %s", self._settings.homeserver, error)
                 self._store.take(error.next_batch, [])
@@ -153,7 +154,10 @@ class Bot:
             except LoggedOutError as error:
                 self._tell(error)
                 self._session.forget_token()
-                logged_in, is_first = False, True
+                self._is_logged_in, self._is_first = False, True
+            except ConfigError as error:
+                await self._wait_for_another_secret(error)
+                continue
             except HomeserverError as error:
                 self._tell(error)
                 pause = max(pause, error.retry_after or 0)
@@ -165,6 +169,20 @@ class Bot:
                 continue
             await asyncio.sleep(pause)
 
+    async def _read_on(self, since: str | None) -> str:
+        """Read what is new since then, and have it answered; how far that is."""
+        if not self._is_logged_in:
+            await self._log_in()
+        answer = await self._session.sync(since)
+        taken = await self._take(answer, since)
+        if self._is_first:
+            self._settle_in()
+            taken = self._store.unanswered()
+        for each in taken:
+            self._conversation.begin(each, self._inbox)
+        self._is_first = False
+        return str(answer.next_batch)
+
     async def _log_in(self) -> None:
         await self._session.log_in()
         client = self._session.client
@@ -172,7 +190,38 @@ class Bot:
             client.get_displayname(), ProfileGetDisplayNameResponse, "the bot's name"
         )
         self._shown_name = shown.displayname
+        self._is_logged_in, self._refusal, self._session.absence = True, "", NOT_CONNECTED
         _log.info("logged in as %s", self._session.user_id, extra={"device": client.device_id})
+
+    async def _wait_for_another_secret(self, error: ConfigError) -> None:
+        """Wait until it may help to log in again: for a secret that is another one, or a while.
+
+        Raises `HuskiesError` where more has changed: with that whoever runs the bot begins anew.
+        """
+        level = logging.DEBUG if self._refusal == str(error) else logging.ERROR
+        self._refusal, self._told = str(error), True
+        self._session.absence = f"the bot is not logged in: {error}"
+        advice = "no room is told anything until it is; tried again once its secret changes, and every"
+        _log.log(level, "%s; %s %g min", self._session.absence, advice, _LOG_IN_AGAIN / 60)
+        loop = asyncio.get_running_loop()
+        until = loop.time() + _LOG_IN_AGAIN
+        while loop.time() < until:
+            await asyncio.sleep(_LOOK_AGAIN)
+            if (found := self._settings_now()) != self._settings:
+                if _without_secrets(found) != _without_secrets(self._settings):
+                    raise HuskiesError(f"{BOT_FILE} has changed; it is read at the next start")
+                self._settings = found
+                await self._session.use(found)
+                return
+
+    def _settings_now(self) -> BotSettings:
+        if self._reread is None:
+            return self._settings
+        try:
+            return self._reread()
+        except ConfigError:
+            # Someone is at it.
+            return self._settings
 
     async def _take(self, answer: SyncResponse, since: str | None) -> list[Taken]:
         """The commands in what came; only now it is read, so that whoever ended before sees it again."""
@@ -215,3 +264,7 @@ class Bot:
             error = StoreError(f"{directory_of(self._data_dir) / _STORE} cannot be written: {error}")
         if self._failure is not None and not self._failure.done():
             self._failure.set_exception(error)
+
+
+def _without_secrets(settings: BotSettings) -> BotSettings:
+    return msgspec.structs.replace(settings, password=None, access_token=None)

@@ -73,7 +73,7 @@ async def send(session: Session, room_id: str, content: Content) -> str:
     Attempts with one delivery id are one message, for as long as the homeserver knows them: a day.
     """
     if not session.ready:
-        raise DeliveryError("the bot is not connected to its homeserver")
+        raise DeliveryError(session.absence)
     if room_id not in session.client.rooms:
         raise DeliveryError(f"the bot is not in room {room_id}; invite it there")
     try:
@@ -122,7 +122,7 @@ async def find(session: Session, room_id: str, delivery_id: str, since_ms: int) 
     Raises `DeliveryError`, also where a message of the bot's own cannot be read.
     """
     if not session.ready:
-        raise DeliveryError("the bot is not connected to its homeserver")
+        raise DeliveryError(session.absence)
     oldest_ms = session.there(since_ms) - _CLOCK_MS
     start: str | None = None
     unread = reached = False

@@ -90,8 +90,8 @@ class _Line(msgspec.Struct):
 class GatewayClient:
     """One gateway at a base URL of http(s), asked with a token where there is one.
 
-    `trust` is asked for each request whom to trust that it is the gateway: its certificate may be renewed, and
-    be half there for a moment.
+    `trust` is asked for each request whom to trust that it is the gateway: its certificate may be renewed,
+    and be half there for a moment.
 
     Each method raises `GatewayUnreachableError` and `GatewayAnswerError`.
     """

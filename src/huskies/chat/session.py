@@ -39,6 +39,7 @@ SYNC_HELD_MS: Final = 30_000
 _SYNC_LIMIT: Final = 45.0
 # The first answer tells of every member of every room.
 _FIRST_SYNC_LIMIT: Final = 300.0
+NOT_CONNECTED: Final = "the bot is not connected to its homeserver"
 _STORE: Final = "keys.db"
 _FILTER: Final[dict[str, Any]] = {
     "presence": {"types": []},
@@ -76,6 +77,8 @@ class Session:
         self._keys = Keys(settings)
         self.client = self._new_client()
         self.ready = False
+        # Why it is not, where it is not.
+        self.absence = NOT_CONNECTED
         # The homeserver's clock less this one's (ms): what is old is so by its time.
         self._ahead_ms = 0
 
@@ -130,6 +133,13 @@ class Session:
     def forget_token(self) -> None:
         """The homeserver does not know the access token; the next login is by password."""
         self._account = msgspec.structs.replace(self._account, access_token=None)
+        self.ready = False
+
+    async def use(self, settings: BotSettings) -> None:
+        """Log in with other secrets of the same account from now on."""
+        self._settings = settings
+        # A token may be another device's, whose keys are others.
+        await self._replace_client()
 
     async def _resume(self, token: str) -> bool:
         """Go on with an access token; False where the homeserver does not know it."""

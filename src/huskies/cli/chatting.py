@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import aiohttp
+import msgspec
 
 from huskies.chat.settings import BOT_FILE, BotSettings, load_bot
 from huskies.cli.children import CHILD_VARIABLE
@@ -46,6 +47,7 @@ class Chat:
         tls_ca: Path | None,
     ) -> None:
         self._data_dir = data_dir
+        self._environ = environ
         self._gateway_url = gateway_url
         self._bot_settings = load_bot(data_dir, environ) if (data_dir / BOT_FILE).exists() else None
         self._rooms = () if self._bot_settings is None else self._bot_settings.channel_names
@@ -78,6 +80,7 @@ class Chat:
         if self._bot_settings is not None:
             bot = self._make_bot(self._bot_settings, desk)
             self._opened.push_async_callback(bot.stop)
+            # It logs in by itself: a homeserver that hangs holds up nobody else.
             await bot.start()
             self._running.append(bot)
             channels.update({channel.name: channel for channel in bot.channels})
@@ -100,7 +103,19 @@ class Chat:
         from huskies.chat.gateway import GatewayClient
 
         gateway = GatewayClient(self._gateway_url, token=self._token, trust=self.trust)
-        return Bot(settings, gateway=gateway, mutes=desk, data_dir=self._data_dir)
+        return Bot(
+            settings, gateway=gateway, mutes=desk, data_dir=self._data_dir, reread=self._bot_settings_now
+        )
+
+    def _bot_settings_now(self) -> BotSettings:
+        """Raises `ConfigError`."""
+        found = load_bot(self._data_dir, self._environ)
+        if self._environ.get(CHILD_VARIABLE) or self._bot_settings is None:
+            return found
+        # Of all else a change ends the process, and nobody would start this one again.
+        return msgspec.structs.replace(
+            self._bot_settings, password=found.password, access_token=found.access_token
+        )
 
     def trust(self) -> Trust:
         """Whom to trust that the gateway is who it is; raises `ConfigError`."""

@@ -191,7 +191,7 @@ class EventSource:
             raise GatewayUnreachableError(self._base_url, f"its answer is unknown here: {error}") from None
 
     def _trusted(self) -> Trust:
-        """Whom to trust; raises `ConnectionError`: a certificate that is being renewed is there in a moment."""
+        """Whom to trust; raises `ConnectionError`: a certificate that is being renewed is there soon."""
         try:
             return self._trust()
         except ConfigError as error:
