@@ -9,10 +9,11 @@ import random
 import signal
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from huskies.cli.client import TOKEN_VARIABLE
 from huskies.errors import EXIT_USAGE
@@ -29,6 +30,8 @@ _STOP_LIMIT: Final = 2.5
 # A child that ran for so long did not fail at once.
 _RAN_WELL: Final = 60.0
 _LOOK_AGAIN: Final = 2.0
+# What kept it from starting may pass without a change of its files: another process that holds its lock.
+_TRY_AGAIN: Final = 180.0
 # Where a gateway's directory has one of these, there is someone to tell.
 _CHAT_FILES: Final = ("notify.toml", "bot.toml")
 # Of an address that means "every interface" the child takes the one that is surely there.
@@ -50,7 +53,8 @@ def end_with_stdin() -> None:
 class Child:
     """`huskies` with these arguments, started again where it ends; its output goes where ours does.
 
-    One that cannot use its settings (exit status 2) is started again once one of `files` has changed.
+    One that cannot use its settings (exit status 2) is started again once one of `files` (TOML) has changed,
+    or one that they name, and every few minutes in any case.
     """
 
     def __init__(
@@ -104,15 +108,21 @@ class Child:
                 _log.error("%s cannot be started: %s", self._name, error.strerror)
                 status = 1
             if status == EXIT_USAGE:
-                _log.error("%s cannot use its settings; it is started again once they change", self._name)
-                while self._stamps() == before:  # noqa: ASYNC110 - files tell nobody that they change
-                    await asyncio.sleep(_LOOK_AGAIN)
+                advice = "it is started again once they change, and every"
+                _log.error("%s cannot use its settings; %s %g min", self._name, advice, _TRY_AGAIN / 60)
+                await self._wait_for_change(before)
                 continue
             if loop.time() - started >= _RAN_WELL:
                 backoff.succeeded()
             wait = backoff.next_delay(random.random())  # noqa: S311 - spreads load
             _log.error("%s ended with status %d; it is started again in %.0f s", self._name, status, wait)
             await asyncio.sleep(wait)
+
+    async def _wait_for_change(self, before: Mapping[Path, tuple[int, int] | None]) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_TRY_AGAIN):
+                while self._stamps() == before:  # noqa: ASYNC110 - files tell nobody that they change
+                    await asyncio.sleep(_LOOK_AGAIN)
 
     async def _run_once(self) -> int:
         self._process = await asyncio.create_subprocess_exec(
@@ -128,16 +138,34 @@ class Child:
         _log.info("%s is started", self._name, extra={"pid": self._process.pid})
         return await self._process.wait()
 
-    def _stamps(self) -> list[tuple[int, int] | None]:
-        stamps: list[tuple[int, int] | None] = []
-        for path in self._files:
+    def _stamps(self) -> dict[Path, tuple[int, int] | None]:
+        stamps: dict[Path, tuple[int, int] | None] = {}
+        named = [path for settings in self._files for path in _named_in(settings)]
+        for path in (*self._files, *named):
             try:
                 found = path.stat()
-            except OSError:
-                stamps.append(None)
+            except (OSError, ValueError):
+                stamps[path] = None
             else:
-                stamps.append((found.st_mtime_ns, found.st_size))
+                stamps[path] = (found.st_mtime_ns, found.st_size)
         return stamps
+
+
+def _named_in(path: Path) -> list[Path]:
+    """The files of secrets that a file of settings names."""
+    try:
+        settings = tomllib.loads(path.read_text("utf-8"))
+    except (OSError, ValueError):
+        return []
+    return [path.parent / name for name in _names_in(settings)]
+
+
+def _names_in(settings: Mapping[str, Any]) -> Iterator[str]:
+    for key, value in settings.items():
+        if isinstance(value, Mapping):
+            yield from _names_in(value)
+        elif isinstance(value, str) and key.endswith("_file"):
+            yield value
 
 
 def chat_of(
