@@ -394,27 +394,35 @@ async def test_a_homeserver_that_hangs_does_not_hold_up_the_start(gateway: Gatew
         await bot.stop()
 
 
-async def test_an_access_token_is_enough_and_one_that_is_unknown_is_said(
-    person: StartPerson, start_bot: StartBot, synapse: Synapse, caplog: pytest.LogCaptureFixture
+async def test_an_access_token_is_enough_and_one_that_is_unknown_waits_for_another(
+    person: StartPerson,
+    start_bot: StartBot,
+    synapse: Synapse,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
+    monkeypatch.setattr(bot_module, "_LOOK_AGAIN", 0.01)
     ann = await person()
-    unknown = await start_bot(ann, password=None, access_token="made-up")
+    tokens = ["made-up"]
+    bot: Bot = await start_bot(
+        ann,
+        password=None,
+        access_token="made-up",
+        reread=lambda: msgspec.structs.replace(bot._settings, access_token=tokens[-1]),
+    )
     await until(lambda: "does not know this access token; give it a new one" in caplog.text)
-    await unknown.stop()
-    bot = await start_bot(ann)
-    name = id_of(bot)
-    await bot.stop()
-    async with aiohttp.ClientSession() as http:
-        body = {
-            "type": "m.login.password",
-            "identifier": {"type": "m.id.user", "user": name},
-            "password": PASSWORD,
-        }
-        async with http.post(f"{synapse.url}/_matrix/client/v3/login", json=body) as answer:
-            token = (await answer.json())["access_token"]
-    again = await start_bot(ann, password=None, access_token=token)
-    room = await met(ann, again, encrypted=True)
-    assert (await asks(ann, room, again, "ping")).body.startswith("pong")
+    identifier = {"type": "m.id.user", "user": bot._settings.username}
+    body = {"type": "m.login.password", "identifier": identifier, "password": PASSWORD}
+    async with (
+        aiohttp.ClientSession() as http,
+        http.post(f"{synapse.url}/_matrix/client/v3/login", json=body) as answer,
+    ):
+        login = await answer.json()
+    tokens.append(login["access_token"])
+    await until(lambda: bot._session.ready)
+    assert bot._session.client.device_id == login["device_id"]
+    room = await met(ann, bot, encrypted=True)
+    assert (await asks(ann, room, bot, "ping")).body.startswith("pong")
 
 
 async def test_a_device_that_is_logged_out_logs_in_again_as_the_same(
