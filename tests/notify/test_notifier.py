@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.gateway.conftest import until
 from tests.support.scripted_gateway import Script, event
 from tests.support.told import HELD_UP, HOUR, MINUTE, NOON, Teller, blocked
 
@@ -75,14 +75,6 @@ def board(*stories: dict[str, Any]) -> dict[str, Any]:
 
 def shown(story: str, reason: str = "why", since_ms: int = NOON) -> dict[str, Any]:
     return {"story_id": story, "story_name": "Z", "blocked": reason, "blocked_since_ms": since_ms}
-
-
-async def until(holds: Callable[[], bool]) -> None:
-    async with asyncio.timeout(PATIENCE):
-        while True:
-            if holds():
-                return
-            await asyncio.sleep(0.01)
 
 
 async def left_blocked(directory: Path) -> None:
