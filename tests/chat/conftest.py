@@ -11,6 +11,7 @@ from typing import Any, Final, Protocol
 
 import aiohttp
 import pytest
+from nio import Event
 from tests.gateway.conftest import starting
 from tests.support.chat_scene import Scene
 from tests.support.matrix_person import PATIENCE, Person
@@ -21,6 +22,8 @@ from huskies.chat.bot import Bot
 from huskies.chat.gateway import GatewayClient
 from huskies.chat.settings import BotSettings
 from huskies.gateway.server import Gateway
+from huskies.notify.channel import Outgoing
+from huskies.readers.times import now_ms
 
 IN_MATRIX: Final = pytest.mark.skipif(
     not installed(), reason="no homeserver is installed: `make .venv-homeserver/.installed` installs it"
@@ -161,3 +164,28 @@ async def push(url: str, *events: dict[str, Any], project: str = "web-shop") -> 
                 await socket.send_str(json.dumps(event))
             # Closed by both sides, so everything before it was taken in.
             await socket.close()
+
+
+def id_of(bot: Bot) -> str:
+    return bot._session.user_id
+
+
+async def met(person: Person, bot: Bot, *others: Person, encrypted: bool = False) -> str:
+    """A room of all of them; with others, it is no direct message."""
+    room = await person.create_room(id_of(bot), *(one.user_id for one in others), encrypted=encrypted)
+    for one in others:
+        await one.join(room)
+    await person.until_joined(room, id_of(bot))
+    return room
+
+
+async def asks(person: Person, room: str, bot: Bot, text: str, **more: Any) -> Event:
+    """The next thing that the bot says."""
+    before = len(person.heard(room, id_of(bot)))
+    await person.say(room, text, **more)
+    return (await person.hears(room, id_of(bot), before + 1))[before]
+
+
+def message(digit: str, **changes: Any) -> Outgoing:
+    given: dict[str, Any] = {"text": "blocked", "html": "blocked", "queued_ms": now_ms(), **changes}
+    return Outgoing(delivery_id=digit * 32, subject="", **given)
