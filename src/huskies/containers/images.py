@@ -111,6 +111,8 @@ class Images:
             say=say,
             given_up=given_up,
         )
+        # Instead of what the engine said last.
+        say(f"image {image_tag(stack)} is built")
         # Else each new version would leave the one before it, and what it was put together from.
         for label in (_RECIPE_LABEL, _STAGE_LABEL):
             self._engine.drop_unused_images(label)
