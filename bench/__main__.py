@@ -25,6 +25,7 @@ from bench.replication import measure_replication
 from bench.report import Table, load, machine
 from bench.sampling import profile_ingest
 from bench.setting import FULL, QUICK, Bench
+from bench.telling import measure_telling
 
 _MEASUREMENTS: Final[dict[str, Callable[[Bench], None]]] = {
     "ingest": measure_ingest,
@@ -37,6 +38,7 @@ _MEASUREMENTS: Final[dict[str, Callable[[Bench], None]]] = {
     "replication": measure_replication,
     "log": measure_log,
     "counts": measure_counts,
+    "telling": measure_telling,
     "emit": measure_emit,
     "dashboard": measure_dashboard,
     "peers": measure_peers,

@@ -36,6 +36,8 @@ class Sizes:
     peer_events: int
     index_wait: float
     counted: int
+    told: int
+    passed: int
 
 
 FULL: Final = Sizes(
@@ -53,6 +55,8 @@ FULL: Final = Sizes(
     peer_events=600_000,
     index_wait=900.0,
     counted=1_000_000,
+    told=80,
+    passed=100_000,
 )
 QUICK: Final = Sizes(
     rounds=1,
@@ -69,6 +73,8 @@ QUICK: Final = Sizes(
     peer_events=2_000,
     index_wait=10.0,
     counted=2_000,
+    told=3,
+    passed=1_000,
 )
 
 

@@ -27,12 +27,12 @@ def run_bench(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_measures_at_tiny_sizes_and_prints_one_table() -> None:
-    names = ("ingest", "acks", "publish", "idle", "replication", "log", "counts", "emit")
+    names = ("ingest", "acks", "publish", "idle", "replication", "log", "counts", "telling", "emit")
     done = run_bench("--markdown", *(word for name in names for word in ("--only", name)))
     assert done.returncode == 0, done.stdout + done.stderr
     assert "| measurement | reached | target |" in done.stdout
     readers = ("one reader of everything", "StatusBroadcaster.publish", "history of one story")
-    for what in (*readers, "catches up", "counting 2,000 events", "emit"):
+    for what in (*readers, "catches up", "counting 2,000 events", "webhook received", "emit"):
         assert what in done.stdout
 
 
