@@ -56,7 +56,7 @@ run: $(STAMP)  ## Watch this repository itself: a gateway, a sled and the dashbo
 	$(BIN)/huskies up .
 
 test: $(STAMP) $(HOMESERVER_STAMP)  ## Run the tests.
-	$(BIN)/python -m pytest -n 2 --dist loadgroup
+	$(BIN)/python -m pytest -n 3 --dist loadgroup
 
 faults: $(STAMP) $(HOMESERVER_STAMP)  ## Put real processes under every fault, in full size (2,000 s of a processor).
 	$(BIN)/python -m faults
