@@ -48,7 +48,7 @@ def test_an_input_that_breaks_a_target_is_shrunk_and_can_be_seen_again() -> None
 
 def test_time_that_grows_with_the_square_is_found() -> None:
     def check(data: bytes) -> Outcome:
-        for _ in range(len(data) ** 2 // 400 if len(data) > 1_000 else 0):
+        for _ in range(len(data) ** 2 // 80 if len(data) > 1_000 else 0):
             pass
         return taken()
 
