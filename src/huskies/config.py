@@ -333,11 +333,7 @@ def _check_peers(path: Path, peers: PeersEntry) -> None:
 
 def _check_containers(path: Path, containers: ContainersEntry) -> None:
     if containers.directory is not None and not is_mountable(containers.directory):
-        refuse(
-            path,
-            "containers.directory",
-            f"expected {MOUNTABLE_RULE}",
-        )
+        refuse(path, "containers.directory", f"expected {MOUNTABLE_RULE}")
     if containers.gateway_url is not None:
         gateway_base_url(containers.gateway_url, place(path, "containers.gateway_url"))
     image = containers.base_image

@@ -83,8 +83,7 @@ class Streams:
     ) -> Iterator[tuple[Stream, int, int]]:
         """What is forgotten of these, and may stand in the log still, as `parts` has it."""
         numbers = self._numbers.get(origin, [])
-        count = len(numbers) - len(_known(numbers))
-        for stream, following in pairwise(numbers[: count + 1]):
+        for stream, following in pairwise(numbers[: _forgotten(numbers) + 1]):
             first = max(first_seq, stream.base_seq + 1)
             last = min(last_seq, stream.last_seq, following.base_seq)
             if first <= last:
@@ -94,8 +93,9 @@ class Streams:
         """For each project, what was recorded and neither came nor will."""
         found: dict[str, list[MissingRange]] = {}
         for numbers in list(self._numbers.values()):
-            known = _known(numbers)
-            live, end = known[-1], known[0].base_seq if known is not numbers else 0
+            count = _forgotten(numbers)
+            known = numbers[count:]
+            live, end = known[-1], known[0].base_seq if count else 0
             for stream in known:
                 _add(found, stream, end + 1, stream.base_seq)
                 end = max(end, stream.shown_seq)
@@ -107,26 +107,27 @@ class Streams:
         """For each project, what came and lost against another branch of the same sequence."""
         found: dict[str, list[MissingRange]] = {}
         for numbers in list(self._numbers.values()):
-            for stream in _known(numbers):
+            for stream in numbers[_forgotten(numbers) :]:
                 if stream.cut_seq is not None:
                     _add(found, stream, stream.cut_seq + 1, stream.last_seq)
         return found
 
     def known(self, origin: Origin) -> list[Stream]:
         """The numbers of the sequence that were not forgotten, the older first."""
-        return _known(self._numbers.get(origin, []))
+        numbers = self._numbers.get(origin, [])
+        return numbers[_forgotten(numbers) :]
 
     def forgotten(self, origin: Origin) -> int | None:
         """Up to which seq the sequence is forgotten; None where it never was."""
         numbers = self._numbers.get(origin, [])
-        known = _known(numbers)
-        return None if known is numbers else known[0].base_seq
+        count = _forgotten(numbers)
+        return numbers[count].base_seq if count else None
 
     def forgotten_numbers(self) -> dict[str, list[int]]:
         """For each project that was forgotten, under which numbers that stands."""
         found: dict[str, list[int]] = {}
         for numbers in list(self._numbers.values()):
-            for stream in numbers[: len(numbers) - len(_known(numbers))]:
+            for stream in numbers[: _forgotten(numbers)]:
                 found.setdefault(stream.project, []).append(stream.id)
         return found
 
@@ -237,21 +238,22 @@ class Streams:
         return stream
 
 
-def _known(numbers: list[Stream]) -> list[Stream]:
-    """Those that were not forgotten: all, or those behind the last that was left where it ended.
+def _forgotten(numbers: list[Stream]) -> int:
+    """How many of them were forgotten: up to the last that was left where it ended.
 
     Where another branch wins, the sequence goes on before the end of what lost.
     """
     for index in range(len(numbers) - 1, 0, -1):
         before, stream = numbers[index - 1], numbers[index]
         if before.cut_seq == before.base_seq and stream.base_seq == before.last_seq:
-            return numbers[index:]
-    return numbers
+            return index
+    return 0
 
 
 def _is_forgotten(numbers: list[Stream]) -> bool:
     """Whether nothing came since the sequence was forgotten."""
-    return _known(numbers) is not numbers and numbers[-1].last_seq == _known(numbers)[0].base_seq
+    count = _forgotten(numbers)
+    return count > 0 and numbers[-1].last_seq == numbers[count].base_seq
 
 
 def _add(found: dict[str, list[MissingRange]], stream: Stream, first_seq: int, last_seq: int) -> None:
