@@ -36,6 +36,7 @@ class Service:
         self.taken: list[dict[str, str]] = []
         self.status = 200
         self.breaks_off = False
+        self.came = threading.Event()
         self.go_on = threading.Event()
         self.go_on.set()
         service = self
@@ -44,6 +45,7 @@ class Service:
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
                 service.taken.append(json.loads(body))
+                service.came.set()
                 service.go_on.wait(10)
                 if service.breaks_off:
                     return
@@ -56,6 +58,10 @@ class Service:
 
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.url = f"json://user:in-the-url@127.0.0.1:{self.server.server_port}/"
+
+    async def until_it_came(self) -> None:
+        """Whoever gave up waiting for the answer may have done so before the message was read."""
+        assert await asyncio.to_thread(self.came.wait, 10)
 
 
 @pytest.fixture
@@ -113,6 +119,7 @@ async def test_an_answer_that_does_not_come_in_time_is_in_doubt(
     service.go_on.clear()
     with pytest.raises(DoubtfulError, match="it failed after it may have been sent"):
         await AppriseChannel("phone", service.url).send(MESSAGE)
+    await service.until_it_came()
     assert len(service.taken) == 1
 
 
@@ -181,6 +188,7 @@ async def test_one_that_hangs_is_in_doubt_and_holds_up_one_thread_alone(
         await channel.send(MESSAGE)
     with pytest.raises(DeliveryError, match="the message before is still under way"):
         await channel.send(MESSAGE)
+    await service.until_it_came()
     assert len(service.taken) == 1
     service.go_on.set()
     assert channel._thread is not None

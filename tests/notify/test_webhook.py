@@ -112,12 +112,13 @@ async def test_a_time_to_try_again_may_be_a_date(receiver: Receiver, channel: We
 
 
 async def test_nobody_listens_is_certain() -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        url = f"http://127.0.0.1:{free.getsockname()[1]}/secret"
-    channel = WebhookChannel("ops", url, (b"x" * 24,), time.time)
-    with pytest.raises(DeliveryError, match="the connection failed") as caught:
-        await channel.send(MESSAGE)
+    # Bound and not listening: until this is over the kernel gives the port to nobody else.
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{nobody.getsockname()[1]}/secret"
+        channel = WebhookChannel("ops", url, (b"x" * 24,), time.time)
+        with pytest.raises(DeliveryError, match="the connection failed") as caught:
+            await channel.send(MESSAGE)
     assert "secret" not in str(caught.value)
     await channel.close()
 
