@@ -14,7 +14,15 @@ from typing import Final
 
 import pytest
 import pytest_asyncio
-from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Page, WebError, async_playwright
+from playwright.async_api import (
+    Browser,
+    BrowserContext,
+    ConsoleMessage,
+    Page,
+    WebError,
+    async_playwright,
+    expect,
+)
 from tests.gateway.conftest import StartGateway, starting
 from tests.support.groups import INTERFACES
 from tests.support.operator import Operator
@@ -28,8 +36,9 @@ IN_CHROMIUM: Final = [
     pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed: `make needs` installs it"),
     INTERFACES,
 ]
-# A browser on a busy machine takes its time.
+# A browser on a busy machine takes its time; what is expected of a page has as long as everything else.
 _PATIENCE_MS: Final = 30_000
+expect.set_options(timeout=_PATIENCE_MS)
 _ARGUMENTS: Final = (
     # It looks for nothing on the network by itself.
     "--disable-background-networking",

@@ -382,6 +382,8 @@ async def test_a_link_of_the_attackers_shows_no_more_than_one_without(
         await page.goto(gateway.url + path)
         await page.get_by_text("Live", exact=True).wait_for()
         await page.locator("#events").get_by_text("the reason").wait_for()
+        # It comes by itself, and last.
+        await page.locator("#last time").wait_for()
         found.append((await page.evaluate(shown), await page.input_value("#filter-project")))
     assert found[0] == found[1]
     assert page.url.startswith(gateway.url)

@@ -45,6 +45,8 @@ async def test_a_name_that_is_markup_is_shown_as_it_is_written(gateway: Gateway,
 
 async def test_a_burst_ends_at_the_gateways_own_board(gateway: Gateway, page: Page) -> None:
     await page.goto(gateway.url)
+    # Of what happened before the page asked, it has no more than the newest page.
+    await expect(page.locator("#link-text")).to_have_text("Live")
     async with Sled.at(gateway.url, "shop") as sled:
         await sled.say(
             *(

@@ -33,6 +33,8 @@ async def test_live_blocks_are_told_once_and_replays_are_not(gateway: Gateway, t
         await told.goto(gateway.url)
         await told.get_by_role("button", name="Notify me").click()
         await expect(told.get_by_role("button", name="Notifying")).to_be_visible()
+        # What happens before the page knows the board is no news to it.
+        await expect(told.locator("#link-text")).to_have_text("Live")
         await sled.say(held("1_bug_x", "old"), held("2_bug_y", "old"))
         await sled.say(held("3_bug_z", "stuck", name="Zeta"), moved("4_bug_w", "1_backlog", "2_current"))
         await sled.say(held("4_bug_w", "conflict", kind="merge_failure"))
@@ -45,6 +47,7 @@ async def test_live_blocks_are_told_once_and_replays_are_not(gateway: Gateway, t
 
 async def test_nobody_is_told_who_did_not_ask(gateway: Gateway, told: Page) -> None:
     await told.goto(gateway.url)
+    await expect(told.locator("#link-text")).to_have_text("Live")
     async with Sled.at(gateway.url, "shop") as sled:
         await sled.say(held("3_bug_z", "stuck"))
         await expect(told.locator(".need")).to_have_count(1)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest_asyncio
 from playwright.async_api import Page, expect
 from tests.browser.conftest import IN_CHROMIUM
+from tests.gateway.conftest import until
 
 from huskies.config import sled_config
 from huskies.gateway.server import Gateway
@@ -41,6 +42,7 @@ async def test_a_file_that_moves_is_a_card_that_moves(gateway: Gateway, page: Pa
         await expect(page).to_have_title("(1) Huskies")
     finally:
         await sled.stop()
+    await until(lambda: not gateway.sessions.state("web-shop").connected)
     # What it knew stays; the page asks now instead of in ten seconds.
     await page.evaluate("dispatchEvent(new Event('online'))")
     await expect(page.locator("#rows .sled")).to_have_attribute("data-state", "silent")

@@ -31,7 +31,7 @@ async def test_a_restart_of_the_gateway_costs_no_event_and_doubles_none(
     await expect(page.locator("#stale")).to_be_visible()
     gateway = await start_gateway(port=port)
     await push(url, "shop", held("2_story_b", "stuck", name="Meanwhile"))
-    await expect(page.locator("#link-text")).to_have_text("Live", timeout=30_000)
+    await expect(page.locator("#link-text")).to_have_text("Live")
     await expect(page.locator("#stale")).to_be_hidden()
     await expect(page.locator("#events .line .title")).to_have_text(["Meanwhile", "Before"])
     await expect(page.locator('.need[data-kind="blocked"]')).to_have_count(1)
