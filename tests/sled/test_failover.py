@@ -327,6 +327,8 @@ async def test_the_first_is_returned_to_when_it_answers_again(
         await eventually(drained(opened))
     # One that is first in the list looks for no other.
     assert peer.requests.count("ready?") + other_peer.requests.count("ready?") == asked
+    # The sled does not wait for an answer to its close.
+    await eventually(lambda: other_peer.sockets[-1].close_code is not None)
     assert other_peer.sockets[-1].close_code == 1001
     assert len(other_peer.hellos) == len(peer.hellos) == 1
     assert reasons(other_peer.events()) == [1, 2, 3, 4, 5]
