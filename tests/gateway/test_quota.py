@@ -119,7 +119,8 @@ async def test_what_is_retained_no_more_makes_room(
     late = server.now_ms() + 10_000
     monkeypatch.setattr(gateway.log._writer, "now_ms", lambda: late)
     await gateway.keeper.round()
-    assert gateway.quota.used("greedy") < before
+    # A round of the gateway's own may be at it already.
+    await eventually(lambda: gateway.quota.used("greedy") < before)
     await push(gateway.url, "greedy", blocked())
 
 
