@@ -12,6 +12,7 @@ from tests.gateway.conftest import Owner, stop, stored
 from tests.gateway.test_merging import Sender, events
 from tests.gateway.test_quota import ROOM, fill
 from tests.gateway.test_refold import Follower, blocks, expected, two_branches
+from tests.gateway.test_replication import same
 from tests.gateway.test_statistics import HOUR, moved, stats, totals
 from tests.support.relay_client import blocked, connect, connect_v1, new_epoch, new_key, push
 from tests.support.sse_client import open_stream
@@ -356,7 +357,7 @@ async def test_a_gateway_that_never_had_it_gets_what_comes_after(
         other = await start_gateway(name="other", peers=[one.url])
         await sled.send_events(3, blocked("s3"))
         await sled.acked(3)
-        await eventually(lambda: other.log.heads() == one.log.heads())
+        await eventually(same(one, other))
     assert await shown(other, http) == ["s3"]
 
 
