@@ -12,7 +12,7 @@ import sys
 import termios
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -64,14 +64,25 @@ class Terminal:
     def lines(self) -> list[str]:
         """What stands on the screen, from the top."""
         with self._changed:
-            return [line.rstrip() for line in self._screen.display]
+            return self._lines()
 
-    def shows(self, *texts: str) -> list[str]:
-        """Wait until all of these stand on the screen, and return its lines."""
-        return self.shown(lambda screen: all(text in screen for text in texts), f"{texts}")
+    def _lines(self) -> list[str]:
+        return [line.rstrip() for line in self._screen.display]
+
+    def shows(self, *texts: str, without: Sequence[str] = ()) -> list[str]:
+        """Wait until all of these stand on the screen, and none of those; return its lines.
+
+        What is drawn in another's place comes in pieces: between two of them both may stand there.
+        """
+        return self.shown(
+            lambda screen: (
+                all(text in screen for text in texts) and not any(text in screen for text in without)
+            ),
+            f"{texts} without {without}",
+        )
 
     def shown(self, holds: Callable[[str], bool], what: str) -> list[str]:
-        """Wait until this holds of what stands on the screen, and return its lines."""
+        """Wait until this holds of what stands on the screen, and return its lines as they are then."""
         end = time.monotonic() + PATIENCE
         with self._changed:
             while not holds("\n".join(self._screen.display)):
@@ -79,7 +90,7 @@ class Terminal:
                 if self._over or left < 0:
                     raise AssertionError(f"not shown: {what}\n" + "\n".join(self._screen.display))
                 self._changed.wait(left)
-        return self.lines
+            return self._lines()
 
     def type(self, keys: str) -> None:
         """Press these keys."""
@@ -93,10 +104,12 @@ class Terminal:
         self._process.send_signal(signal.SIGWINCH)
 
     def end(self, number: int | None = None) -> int:
-        """Send the signal, if any, and wait for the end; returns the exit status."""
+        """Send the signal, if any, and wait for the end and for its last output; returns the exit status."""
         if number is not None:
             self._process.send_signal(number)
-        return self._process.wait(PATIENCE)
+        status = self._process.wait(PATIENCE)
+        self._reader.join(PATIENCE)
+        return status
 
     def close(self) -> None:
         """End what may still run, and the terminal."""
