@@ -69,9 +69,11 @@ def test_what_happens_while_the_gateway_is_down_arrives_afterwards_as_replayed(t
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     with running("sled", str(project), "--gateway-url", url, "--port", "0") as sled:
-        sled.find(r"http://127\.0\.0\.1:\d+")
+        api = sled.find(r"answers at (http://127\.0\.0\.1:\d+)")[1]
         for number in range(20):
             emit(project, "blocked", "42_story_login", str(number))
+        # What the sled takes over only once it is connected is no replay.
+        until(lambda: get(f"{api}/healthz")["last_seq"] == 20, "all is recorded")
         with running("gateway", "--port", str(port), "--data-dir", str(tmp_path / "data")) as gateway:
             gateway_url(gateway)
             until(lambda: len(whole_log(url)) == 20, "everything arrives")
