@@ -54,13 +54,29 @@ def test_the_tutorial_ends_with_an_event_seen(tmp_path: Path) -> None:
     with running("up", "--data-dir", str(tmp_path / "data"), "--port", str(port), cwd=shop) as up:
         assert gateway_url(up) == f"http://127.0.0.1:{port}"
         up.find(r"shop +http://")
-        script = "\n".join([*second, "kill %1"])
-        done = subprocess.run(
-            ["bash", "-emc", script], cwd=shop, env=environment, check=True, capture_output=True, text=True
-        )
-        assert "needs the API key" in done.stdout
-        assert "42_story_login" in done.stdout
-        assert "Login" in done.stdout
+        follow, move, block, status = second
+        with subprocess.Popen(
+            ["bash", "-em"],
+            cwd=shop,
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        ) as shell:
+            assert shell.stdin is not None
+            assert shell.stdout is not None
+            seen = []
+            # As someone types it, who waits for what each line brings.
+            for typed in (f"{follow}\n{move}\n", f"{block}\n"):
+                shell.stdin.write(typed)
+                shell.stdin.flush()
+                seen.append(shell.stdout.readline())
+            shown, _ = shell.communicate(f"{status}\nkill %1\n")
+        assert shell.returncode == 0
+        assert "2_current" in seen[0]
+        assert "BLOCKED: needs the API key" in seen[1]
+        for text in ("42_story_login", "Login", "needs the API key"):
+            assert text in shown
         tail = subprocess.Popen(
             ["huskies", "tail", "--after", "0"],
             env=environment,
