@@ -201,13 +201,3 @@ def whole_log(url: str, *, after: str | None = "0") -> list[dict[str, Any]]:
 
 def gateway_url(process: Process) -> str:
     return process.find(r"http://127\.0\.0\.1:\d+")[0]
-
-
-def free_port() -> int:
-    """A port that a process which is restarted can take again."""
-    import socket  # noqa: PLC0415 - here alone
-
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

@@ -9,12 +9,13 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, NamedTuple
 
 import pytest
 from tests.support.gateway_process import Gateway
+from tests.support.ports import reserved
 
 from huskies import config, logs
 from huskies.cli import main
@@ -55,6 +56,8 @@ class Process:
             stderr=subprocess.PIPE,
             text=True,
         )
+        # What is to be kept for it until the end of the test.
+        self.kept = ExitStack()
         self.seen: dict[str, list[str]] = {"stdout": [], "stderr": []}
         self._lines: dict[str, queue.SimpleQueue[str | None]] = {}
         self._readers: list[threading.Thread] = []
@@ -103,6 +106,7 @@ class Process:
         self._process.wait()
         for reader in self._readers:
             reader.join()
+        self.kept.close()
 
 
 Start = Callable[..., Process]
@@ -162,6 +166,13 @@ def terminal() -> Iterator[Open]:
     yield open_one
     for each in terminals:
         each.close()
+
+
+@pytest.fixture
+def unused_tcp_port() -> Iterator[int]:
+    """At which nobody listens, until the end of the test."""
+    with reserved() as port:
+        yield port
 
 
 @pytest.fixture

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import aiohttp
 import pytest
+from tests.support.ports import reserved
 
 from huskies import config, logs
 from huskies.config import GatewaySettings
@@ -166,8 +167,12 @@ class StartGateway(Protocol):
 
 @asynccontextmanager
 async def starting(tmp_path: Path) -> AsyncIterator[StartGateway]:
-    """Starts gateways on any free port; `projects` is written to projects.toml first."""
+    """Starts gateways on any free port; `projects` is written to projects.toml first.
+
+    A gateway that was stopped may be started again on its port: nobody else gets it meanwhile.
+    """
     started: list[Gateway] = []
+    ports = ExitStack()
 
     async def start_one(
         *,
@@ -188,7 +193,7 @@ async def starting(tmp_path: Path) -> AsyncIterator[StartGateway]:
             path.chmod(0o600)
         settings = GatewaySettings(
             host=host,
-            port=port,
+            port=port or ports.enter_context(reserved()),
             data_dir=directory,
             peers=tuple(peers),
             retain_ms=retain_ms,
@@ -204,6 +209,7 @@ async def starting(tmp_path: Path) -> AsyncIterator[StartGateway]:
     finally:
         for gateway in started:
             await stop(gateway)
+        ports.close()
 
 
 @pytest.fixture

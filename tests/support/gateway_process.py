@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
+from tests.support.ports import reserved
 
 if TYPE_CHECKING:
     from tests.cli.conftest import Process, Start
@@ -31,14 +33,18 @@ class Gateway:
     def __init__(self, start: Start, data_dir: Path) -> None:
         self._start = start
         self._data_dir = data_dir
-        self.process = self._started("0")
+        # Nobody else is to get the port while no process listens.
+        kept = ExitStack()
+        self._port = kept.enter_context(reserved())
+        self.process = self._started()
+        self.process.kept.push(kept)
         self.url = self.process.line("gateway").split()[1]
 
-    def _started(self, port: str) -> Process:
-        return self._start("gateway", "--port", port, "--data-dir", self._data_dir)
+    def _started(self) -> Process:
+        return self._start("gateway", "--port", str(self._port), "--data-dir", self._data_dir)
 
     def start_again(self) -> None:
-        self.process = self._started(self.url.rpartition(":")[2])
+        self.process = self._started()
         self.process.line("gateway")
 
     def push(self, *events: dict[str, Any], project: str = "web-shop") -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from tests.support.certificates import Authority
+from tests.support.ports import reserved
 
 from huskies.tls import client_context
 
@@ -58,19 +59,9 @@ class ReverseProxy(NamedTuple):
 
 
 @contextmanager
-def _reserved() -> Iterator[int]:
-    """A port that nobody gets by chance, and whoever asks for it by its number does."""
-    with socket.socket() as kept:
-        # Bound, not listening: the kernel picks it for nobody else, and lets those bind it who set the same.
-        kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        kept.bind(("127.0.0.1", 0))
-        yield int(kept.getsockname()[1])
-
-
-@contextmanager
 def running(kind: str, directory: Path, **changes: str) -> Iterator[ReverseProxy]:
     """A proxy of this kind; `changes` are made to its file, by what stands in it."""
-    with _reserved() as tls_port, _reserved() as plain_port, _reserved() as upstream:
+    with reserved() as tls_port, reserved() as plain_port, reserved() as upstream:
         authority = Authority(directory)
         proxy = ReverseProxy(
             kind,

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from faults.checker import Identity, check, check_identities
-from faults.processes import Process, free_port, get, post, until, whole_log
+from faults.processes import Process, get, post, until, whole_log
 
 EVENTS = 60
 
@@ -41,7 +41,7 @@ class Publisher(threading.Thread):
 class Setting:
     """The processes of one test; whatever runs at its end is killed."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, free_port: Callable[[], int]) -> None:
         self._directory = directory
         self._ports = {"a": free_port(), "b": free_port()}
         self._running: list[Process] = []
@@ -81,8 +81,8 @@ class Setting:
 
 
 @contextmanager
-def setting(directory: Path) -> Iterator[Setting]:
-    made = Setting(directory)
+def setting(directory: Path, free_port: Callable[[], int]) -> Iterator[Setting]:
+    made = Setting(directory, free_port)
     try:
         yield made
     finally:
@@ -97,8 +97,10 @@ def identities(log: list[dict[str, Any]]) -> list[Identity]:
     return [Identity(entry["sled_id"], entry["epoch"], entry["seq"]) for entry in log]
 
 
-def test_the_first_gateway_is_killed_under_load_and_returned_to(tmp_path: Path) -> None:
-    with setting(tmp_path) as world:
+def test_the_first_gateway_is_killed_under_load_and_returned_to(
+    tmp_path: Path, free_port: Callable[[], int]
+) -> None:
+    with setting(tmp_path, free_port) as world:
         first = world.gateway("a")
         world.gateway("b")
         api = world.sled()

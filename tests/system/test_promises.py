@@ -7,11 +7,12 @@ import shutil
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from faults.processes import Process, free_port, gateway_url, get, post, running, until, whole_log
+from faults.processes import Process, gateway_url, get, post, running, until, whole_log
 from faults.readers import StreamReader
 
 
@@ -64,7 +65,9 @@ def test_a_moved_file_is_seen_in_the_log_the_stream_and_the_board(tmp_path: Path
         assert up.terminate() == 0
 
 
-def test_what_happens_while_the_gateway_is_down_arrives_afterwards_as_replayed(tmp_path: Path) -> None:
+def test_what_happens_while_the_gateway_is_down_arrives_afterwards_as_replayed(
+    tmp_path: Path, free_port: Callable[[], int]
+) -> None:
     project = make_project(tmp_path / "shop")
     port = free_port()
     url = f"http://127.0.0.1:{port}"
@@ -102,7 +105,9 @@ def test_what_changed_while_no_sled_ran_is_noticed_at_the_next_start(tmp_path: P
         assert {event["event"]["type"] for event in whole_log(url)} == {"stage_transition", "story_blocked"}
 
 
-def test_a_reader_resumes_across_sigkill_of_the_gateway_and_sees_exactly_the_log(tmp_path: Path) -> None:
+def test_a_reader_resumes_across_sigkill_of_the_gateway_and_sees_exactly_the_log(
+    tmp_path: Path, free_port: Callable[[], int]
+) -> None:
     project = make_project(tmp_path / "shop")
     port = free_port()
     url = f"http://127.0.0.1:{port}"
@@ -181,7 +186,9 @@ def start_limited(*args: str) -> subprocess.Popen[str]:
     )
 
 
-def test_a_gateway_that_cannot_write_acknowledges_nothing_and_says_why(tmp_path: Path) -> None:
+def test_a_gateway_that_cannot_write_acknowledges_nothing_and_says_why(
+    tmp_path: Path, free_port: Callable[[], int]
+) -> None:
     project = make_project(tmp_path / "shop")
     port = free_port()
     url = f"http://127.0.0.1:{port}"
@@ -203,7 +210,9 @@ def test_a_gateway_that_cannot_write_acknowledges_nothing_and_says_why(tmp_path:
             assert numbers == list(range(40))
 
 
-def test_a_full_disk_at_one_of_three_gateways_stops_that_one_alone(tmp_path: Path) -> None:
+def test_a_full_disk_at_one_of_three_gateways_stops_that_one_alone(
+    tmp_path: Path, free_port: Callable[[], int]
+) -> None:
     project = make_project(tmp_path / "shop")
     full, second = free_port(), free_port()
     urls = [f"http://127.0.0.1:{port}" for port in (full, second)]
@@ -233,7 +242,9 @@ def test_a_full_disk_at_one_of_three_gateways_stops_that_one_alone(tmp_path: Pat
                 assert numbers == list(range(40))
 
 
-def test_a_sled_that_cannot_write_confirms_nothing_and_says_why(tmp_path: Path) -> None:
+def test_a_sled_that_cannot_write_confirms_nothing_and_says_why(
+    tmp_path: Path, free_port: Callable[[], int]
+) -> None:
     project = make_project(tmp_path / "shop")
     port = free_port()
     full = start_limited("sled", str(project), "--port", str(port))
@@ -263,7 +274,9 @@ def test_a_sled_that_cannot_write_confirms_nothing_and_says_why(tmp_path: Path) 
         assert len(kept) >= confirmed
 
 
-def test_a_copied_project_and_a_restored_outbox_never_reuse_an_identity(tmp_path: Path) -> None:
+def test_a_copied_project_and_a_restored_outbox_never_reuse_an_identity(
+    tmp_path: Path, free_port: Callable[[], int]
+) -> None:
     original = make_project(tmp_path / "shop")
     port = free_port()
     url = f"http://127.0.0.1:{port}"

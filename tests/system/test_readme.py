@@ -8,12 +8,12 @@ import shutil
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import click
 import pytest
-from faults.processes import free_port, gateway_url, running, until
+from faults.processes import gateway_url, running, until
 
 from huskies.cli.main import cli
 from huskies.config import ProjectFile
@@ -36,7 +36,7 @@ def test_the_tutorial_has_ten_lines() -> None:
     assert len(first) + len(second) == 10
 
 
-def test_the_tutorial_ends_with_an_event_seen(tmp_path: Path) -> None:
+def test_the_tutorial_ends_with_an_event_seen(tmp_path: Path, free_port: Callable[[], int]) -> None:
     first, second = tutorial()
     port = free_port()
     environment = {
