@@ -16,6 +16,7 @@ from tests.support.sse_client import open_stream
 
 from huskies import limits
 from huskies.config import GatewaySettings
+from huskies.gateway import sse
 from huskies.gateway.server import Gateway
 from huskies.gateway.store import cursors
 from huskies.gateway.store.history import Place
@@ -383,8 +384,10 @@ async def test_what_was_dropped_in_front_of_a_reader_is_told_in_mid_stream(
 
 
 async def test_a_slow_reader_is_disconnected_with_a_reason_and_ingest_goes_on(
-    start_gateway: StartGateway, http: Http, eventually: Eventually
+    start_gateway: StartGateway, http: Http, eventually: Eventually, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # What it is told waits for it: all that is pushed here may take longer.
+    monkeypatch.setattr(sse, "_LINGER", 600.0)
     gateway = await start_gateway(slow_after=0.2)
     large = [blocked("x" * 16_000) for _ in range(50)]
     async with open_stream(gateway.url, after="0") as reader:
