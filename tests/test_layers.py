@@ -36,6 +36,7 @@ PURE = [
     *(SOURCE / "chat" / f"{name}.py" for name in ("commands", "content", "formatted", "replies")),
     *(SOURCE / "demo" / f"{name}.py" for name in ("day", "words")),
     *(SOURCE / "notify" / f"{name}.py" for name in NOTIFY),
+    SOURCE / "sled" / "order.py",
     SOURCE / "sled" / "scan.py",
     SOURCE / "sled" / "story_file.py",
 ]

@@ -1,11 +1,22 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import pytest
 
 from huskies.events.model import MergeFailure, StageTransition, StatusEvent, StoryBlocked
-from huskies.sled.scan import DELETION_SETTLES, Deletions, Look, SeenStory, diff, problem_of, story_id_of
+from huskies.sled.order import in_order
+from huskies.sled.scan import (
+    DELETION_SETTLES,
+    Changes,
+    Deletions,
+    Look,
+    SeenStory,
+    diff,
+    problem_of,
+    story_id_of,
+)
 from huskies.sled.story_file import StoryContent, parse_story
 
 
@@ -289,3 +300,29 @@ def test_a_long_line_of_blanks_takes_no_time(begin: str, end: str) -> None:
 )
 def test_what_a_heading_is(line: str, heading: str) -> None:
     assert parse_story(line.encode()).name == heading
+
+
+def changes_of(*story_ids: str, **more: Any) -> Changes:
+    """Each of these was moved."""
+    return Changes(
+        events=[StageTransition(story_id=one, from_stage="2_current", to_stage="3_qa") for one in story_ids],
+        seen=[SeenStory(story_id=one, stage="3_qa", content=StoryContent()) for one in story_ids],
+        **more,
+    )
+
+
+def test_changes_stand_among_what_was_emitted_by_when_they_happened() -> None:
+    found = changes_of("a", "b", "c", "d", gone=["e"], unsaid=True)
+    # When `b` changed is not known.
+    changed_ns = {"a": 25, "c": 5, "d": 26}
+    assert in_order(found, changed_ns, [10, 20, 30]) == [
+        (0, changes_of("b", "c")),
+        (2, changes_of("a", "d")),
+        (3, changes_of(gone=["e"], unsaid=True)),
+    ]
+    assert in_order(found, changed_ns, []) == [(0, found)]
+    assert in_order(changes_of("a", unsaid=True), {"a": 15}, [10, 20]) == [(1, changes_of("a", unsaid=True))]
+
+
+def test_nothing_that_changed_has_no_place() -> None:
+    assert in_order(Changes(), {}, [10]) == []

@@ -10,6 +10,7 @@ import pytest
 
 from huskies.config import SledSettings
 from huskies.events.model import STAGES, MergeFailure, StageTransition, StatusEvent, StoryBlocked
+from huskies.sled import spool
 from huskies.sled.broadcast import Missed
 from huskies.sled.layout import Layout
 from huskies.sled.service import Sled
@@ -126,6 +127,40 @@ async def test_what_changed_while_no_sled_ran(
         transition("1_backlog", "2_current", "New"),
         StoryBlocked(story_id=STORY, story_name="New", reason="stuck"),
     ]
+
+
+@pytest.mark.parametrize("moves_first", [True, False])
+async def test_what_was_emitted_while_no_sled_ran_keeps_its_place(
+    layout: Layout,
+    put: Callable[..., Path],
+    start: Callable[[], Awaitable[Watched]],
+    eventually: Eventually,
+    *,
+    moves_first: bool,
+) -> None:
+    """A block stands that was emitted after the move, and one before it is over."""
+    put("1_backlog", STORY)
+    watched = await start()
+    await eventually(lambda: watched.stories() == {STORY: "1_backlog"})
+    await watched.sled.stop()
+    blocked = StoryBlocked(story_id=STORY, reason="no key")
+    if moves_first:
+        move(layout, "1_backlog", "2_current")
+        spool.write(layout, blocked)
+    else:
+        emitted_ns = spool.emitted_ns(spool.write(layout, blocked))
+        # The times of files come in ticks.
+        await eventually(lambda: time_of_a_change(layout.huskies / "probe") > emitted_ns)
+        move(layout, "1_backlog", "2_current")
+    watched = await start()
+    await eventually(lambda: len(watched.events) == 2)
+    moved = transition("1_backlog", "2_current")
+    assert watched.events == ([moved, blocked] if moves_first else [blocked, moved])
+
+
+def time_of_a_change(probe: Path) -> int:
+    probe.touch()
+    return probe.stat().st_ctime_ns
 
 
 async def test_directories_that_appear_later(

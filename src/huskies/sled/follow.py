@@ -13,9 +13,11 @@ import msgspec
 
 from huskies.events.model import STAGES
 from huskies.sled.layout import Layout
+from huskies.sled.order import in_order
 from huskies.sled.outbox import Outbox
 from huskies.sled.pipeline import PipelineReader
-from huskies.sled.scan import Deletions, SeenStory, diff
+from huskies.sled.scan import Changes, Deletions, SeenStory, diff
+from huskies.sled.spool import emitted_ns
 from huskies.sled.spool_drain import SpoolDrain
 from huskies.sled.watch import DirectoryWatch, StartWatch
 
@@ -63,20 +65,33 @@ class Follower:
         changed, self._changed = self._changed, set()
         self._wake.clear()
         everything = self._watch.arm() or not changed
-        if everything or self._spool_new in changed:
-            await self._spool.drain()
         stages = STAGES if everything else [self._stages[path] for path in changed if path in self._stages]
-        await self._look_at(stages)
-
-    async def _look_at(self, stages: Collection[str]) -> None:
-        changes = await asyncio.to_thread(lambda: diff(self._seen, self._reader.look(stages)))
+        # The list is the older one: whatever was moved before an event in it was emitted, is seen to be.
+        emitted = await self._spool.waiting() if everything or self._spool_new in changed else []
+        if not stages:
+            await self._spool.record(emitted)
+            emitted = []
+        changes, changed_ns = await asyncio.to_thread(self._changes, stages)
         gone = self._deletions.settled(changes.gone, time.monotonic())
         changes = msgspec.structs.replace(changes, gone=gone)
-        if not changes:
-            return
+        recorded = 0
+        for place, part in in_order(changes, changed_ns, [emitted_ns(name) for name in emitted]):
+            await self._spool.record(emitted[recorded:place])
+            recorded = place
+            await self._record(part)
+        await self._spool.record(emitted[recorded:])
+
+    def _changes(self, stages: Collection[str]) -> tuple[Changes, dict[str, int]]:
+        """What changed, and when the files of those stories did (Unix ns)."""
+        changes = diff(self._seen, self._reader.look(stages))
+        return changes, {
+            story.story_id: self._reader.changed_ns(story.stage, story.story_id) for story in changes.seen
+        }
+
+    async def _record(self, changes: Changes) -> None:
         await self._outbox.record_changes(changes)
         self._seen.update((story.story_id, story) for story in changes.seen)
-        for story_id in gone:
+        for story_id in changes.gone:
             del self._seen[story_id]
 
     async def _wait(self) -> None:

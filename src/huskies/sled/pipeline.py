@@ -23,11 +23,15 @@ _RACY_NS: Final = 2_000_000_000
 
 
 class _Read(msgspec.Struct, frozen=True):
-    """What was read of a file when its inode, size and mtime (ns) were these; `racy`: read it again."""
+    """What was read of a file when its inode, size and mtime (ns) were these; `racy`: read it again.
+
+    `changed_ns`: also when it was moved, which its mtime does not show.
+    """
 
     inode: int
     size: int
     mtime_ns: int
+    changed_ns: int
     racy: bool
     content: StoryContent
 
@@ -55,6 +59,14 @@ class PipelineReader:
             for story_id, content in found.items():
                 stories.setdefault(story_id, {})[stage] = content
         return Look(stories=stories, unreadable=frozenset(self._unreadable))
+
+    def changed_ns(self, stage: str, story_id: str) -> int:
+        """When the story's file there was last moved or written (Unix ns), as far as this system says so.
+
+        0 where it could not be read.
+        """
+        read = self._reads.get((stage, story_id))
+        return 0 if read is None else read.changed_ns
 
     def _list(self, stage: str) -> None:
         directory = self._layout.stage(stage)
@@ -103,7 +115,9 @@ class PipelineReader:
         with open(entry.path, "rb") as file:  # noqa: PTH123 - as above
             data = file.read(READ_BYTES_MAX)
         content = parse_story(data)
-        self._reads[stage, story_id] = _Read(found.st_ino, len(data), found.st_mtime_ns, fresh, content)
+        self._reads[stage, story_id] = _Read(
+            found.st_ino, len(data), found.st_mtime_ns, found.st_ctime_ns, fresh, content
+        )
         return content
 
     def _may_follow(self, story_id: str, entry: os.DirEntry[str]) -> bool:

@@ -52,6 +52,12 @@ def write(layout: Layout, event: StatusEvent) -> str:
     return name
 
 
+def emitted_ns(name: str) -> int:
+    """When the entry of this name was emitted (Unix ns); 0 where its name does not say."""
+    digits = name.partition("-")[0]
+    return int(digits) if digits.isascii() and digits.isdecimal() else 0
+
+
 def remove_those_of(layout: Layout, place: str) -> int:
     """Remove the entries that were emitted at `place`, of which this project is a copy; says how many."""
     removed = 0

@@ -12,6 +12,7 @@ import contextlib
 import logging
 import os
 import time
+from collections.abc import Sequence
 from typing import Final, TypeAlias
 
 from huskies import limits
@@ -52,7 +53,14 @@ class SpoolDrain:
 
     async def drain(self) -> None:
         """Record everything that is there; raises `StoreError`."""
-        names = [name for name in await asyncio.to_thread(self._names) if name not in self._stuck]
+        await self.record(await self.waiting())
+
+    async def waiting(self) -> list[str]:
+        """The entries that are there, in the order of creation."""
+        return [name for name in await asyncio.to_thread(self._names) if name not in self._stuck]
+
+    async def record(self, names: Sequence[str]) -> None:
+        """Record these, and remove them; raises `StoreError`."""
         for start in range(0, len(names), _BATCH):
             found = await asyncio.to_thread(self._load, names[start : start + _BATCH])
             if not found:
@@ -70,7 +78,7 @@ class SpoolDrain:
         except FileNotFoundError:
             return []
 
-    def _load(self, names: list[str]) -> _Found:
+    def _load(self, names: Sequence[str]) -> _Found:
         found: _Found = []
         for name in names:
             path = self._layout.spool_new / name
