@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from faults.processes import until
 
 if TYPE_CHECKING:
     from tests.cli.conftest import Open, Run
@@ -23,6 +24,11 @@ def asked(url: str, path: str) -> Any:
         return json.load(answer)
 
 
+def projects(url: str) -> list[Any]:
+    found: list[Any] = asked(url, "/gateway/projects")["projects"]
+    return found
+
+
 def url_on(lines: list[str]) -> str:
     [line] = [line for line in lines if line.startswith("dashboard")]
     return line.split()[1]
@@ -33,12 +39,15 @@ def test_a_day_is_lived_and_nothing_is_left(terminal: Open, tmp_path: Path) -> N
     url = url_on(screen.shows("DEMONSTRATION: 2 made-up projects", "huskies top", "Ctrl-C ends it"))
     lines = screen.shows("demo-web-shop is cut off", "demo-web-shop is back", "the day is over")
     assert f"export HUSKIES_GATEWAY_URL={url}" in "\n".join(lines)
+    # The last of it may have come only just now.
+    until(lambda: all(each["outstanding"] == 0 for each in projects(url)), "both delivered all of it")
     page = asked(url, "/gateway/events?limit=1000")
     assert {event["project"] for event in page["events"]} == {"demo-web-shop", "demo-billing"}
     assert {event["event"]["type"] for event in page["events"]} >= {"stage_transition"}
-    # What was recorded while the sled was cut off is told as history.
-    assert {event["project"] for event in page["events"] if event["replayed"]} == {"demo-web-shop"}
-    assert [project["connected"] for project in asked(url, "/gateway/projects")["projects"]] == [True, True]
+    # What was recorded while the sled was cut off is told as history; on a busy machine the other one may
+    # have come too late for the first of its day, too.
+    assert "demo-web-shop" in {event["project"] for event in page["events"] if event["replayed"]}
+    assert [each["connected"] for each in projects(url)] == [True, True]
     screen.type("\x03")
     assert screen.end() == 0
     assert list(tmp_path.iterdir()) == []
