@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -146,6 +147,32 @@ async def test_a_removal_is_asked_for_and_answered_by_the_same_person(
     await ann.say(room, "yes")
     await ann.say(room, "!ping")
     assert (await ann.hears(room, me, 6))[-1].body.startswith("pong")
+
+
+async def test_a_reaction_counts_that_comes_before_the_bot_knows_that_it_has_asked(
+    person: StartPerson, start_bot: StartBot, maker: ProjectMaker, synapse: Synapse
+) -> None:
+    ann = await person()
+    async with LossyProxy(synapse.url).running() as proxy:
+        bot = await start_bot(ann, homeserver=proxy.url, gateway_url=maker.url)
+        me = bot._session.user_id
+        room = await ann.create_room(me)
+        await ann.until_joined(room, me)
+        await ann.say(room, "ping")
+        await ann.hears(room, me)
+        proxy.loses = lambda method, path: method == "PUT" and "/send/" in path
+        await ann.say(room, "remove project web-shop")
+        # Under another message it is no answer.
+        for message in await ann.hears(room, me, 2):
+            reaction = await ann.react(room, message.event_id, "👍")
+            await until(partial(bot._conversation._under_way.__contains__, reaction))
+        assert maker.removed == []
+        proxy.loses = lambda _method, _path: False
+        await ann.hears(room, me, 3)
+        said = [event.body.partition(":")[0] for event in ann.heard(room, me)]
+        assert said[2:] == ["web-shop is removed"]
+        assert maker.removed == ["web-shop"]
+        await bot.stop()
 
 
 async def test_a_removal_whose_answer_was_sent_is_not_called_interrupted(

@@ -52,9 +52,10 @@ class Conversation:
         self._under_way: set[str] = set()
 
     def is_asked(self, room_id: str, sender: str, event_id: str | None) -> bool:
-        """Whether someone's yes or no is waited for there, and to which message where one is named."""
+        """Whether someone's yes or no is waited for; where a message is named, it may be the question."""
         question = self._question(room_id, sender)
-        return question is not None and event_id in (None, question.event_id)
+        # The question is seen before the bot knows as what, where the homeserver's answer is late or lost.
+        return question is not None and (event_id is None or question.event_id in (None, event_id))
 
     def begin(self, taken: Taken, inbox: Inbox) -> None:
         """Carry a command out, beside everything else; one that is under way is left to that."""
@@ -159,6 +160,8 @@ class Conversation:
 
     async def _decide(self, taken: Taken, inbox: Inbox, *, yes: bool) -> None:
         question = self._question(taken.room_id, taken.sender)
+        if taken.reacts_to is not None and (question is None or question.event_id != taken.reacts_to):
+            return
         self._questions.pop((taken.room_id, taken.sender), None)
         if question is None:
             await self._say(taken, replies.nothing_asked(), inbox)

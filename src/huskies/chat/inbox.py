@@ -54,8 +54,8 @@ class Read(NamedTuple):
 class Inbox:
     """Reads what `Session.sync` returns; `waiting` is what an earlier process left to be read.
 
-    `is_asked` says whether the bot waits for someone's yes or no in a room, and to which of its messages
-    where one is named.
+    `is_asked` says whether the bot waits for someone's yes or no in a room, and, where a message is named,
+    whether that may be the one with the question.
     """
 
     def __init__(
@@ -157,6 +157,7 @@ class Inbox:
             body=body,
             thread=thread_of(event.source["content"]),
             sent_ms=event.server_timestamp,
+            reacts_to=event.reacts_to if isinstance(event, ReactionEvent) else None,
         )
 
     def _let_wait(self, room_id: str, event: MegolmEvent, read: Read) -> None:

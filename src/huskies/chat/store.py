@@ -37,7 +37,8 @@ _KEPT_MS: Final = 7 * 24 * 3_600_000
 class Taken(msgspec.Struct, frozen=True, kw_only=True):
     """A command that someone sent, as it came; `sent_ms` is the homeserver's time.
 
-    `begun`: what it does may have been done, and must not be done again.
+    `begun`: what it does may have been done, and must not be done again. `reacts_to`: the message under which
+    it was said with a reaction; not stored, for what the bot asked is forgotten with its process.
     """
 
     event_id: str
@@ -47,6 +48,7 @@ class Taken(msgspec.Struct, frozen=True, kw_only=True):
     thread: str | None
     sent_ms: int
     begun: bool = False
+    reacts_to: str | None = None
 
 
 class Waiting(msgspec.Struct, frozen=True, kw_only=True):
