@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
 
@@ -15,6 +16,7 @@ from tests.support.project_maker import ProjectMaker
 from tests.support.synapse import Synapse
 
 from huskies import limits
+from huskies.chat.bot import Bot
 
 pytestmark = IN_MATRIX
 RESULT = {
@@ -149,15 +151,25 @@ async def test_a_removal_is_asked_for_and_answered_by_the_same_person(
     assert (await ann.hears(room, me, 6))[-1].body.startswith("pong")
 
 
-async def test_a_reaction_counts_that_comes_before_the_bot_knows_that_it_has_asked(
-    person: StartPerson, start_bot: StartBot, maker: ProjectMaker, synapse: Synapse
-) -> None:
-    ann = await person()
+@asynccontextmanager
+async def meeting(
+    ann: Person, start_bot: StartBot, maker: ProjectMaker, synapse: Synapse
+) -> AsyncIterator[tuple[LossyProxy, Bot, str]]:
+    """A bot that reaches its homeserver through a proxy, and its room with `ann`."""
     async with LossyProxy(synapse.url).running() as proxy:
         bot = await start_bot(ann, homeserver=proxy.url, gateway_url=maker.url)
         me = bot._session.user_id
         room = await ann.create_room(me)
         await ann.until_joined(room, me)
+        yield proxy, bot, room
+
+
+async def test_a_reaction_counts_that_comes_before_the_bot_knows_that_it_has_asked(
+    person: StartPerson, start_bot: StartBot, maker: ProjectMaker, synapse: Synapse
+) -> None:
+    ann = await person()
+    async with meeting(ann, start_bot, maker, synapse) as (proxy, bot, room):
+        me = bot._session.user_id
         await ann.say(room, "ping")
         await ann.hears(room, me)
         proxy.loses = lambda method, path: method == "PUT" and "/send/" in path
@@ -179,11 +191,8 @@ async def test_a_removal_whose_answer_was_sent_is_not_called_interrupted(
     person: StartPerson, start_bot: StartBot, maker: ProjectMaker, synapse: Synapse
 ) -> None:
     ann = await person()
-    async with LossyProxy(synapse.url).running() as proxy:
-        bot = await start_bot(ann, homeserver=proxy.url, gateway_url=maker.url)
+    async with meeting(ann, start_bot, maker, synapse) as (proxy, bot, room):
         me = bot._session.user_id
-        room = await ann.create_room(me)
-        await ann.until_joined(room, me)
         await ann.say(room, "remove project web-shop")
         await ann.hears(room, me)
         # The homeserver has the answer, and the bot ends before it knows.
