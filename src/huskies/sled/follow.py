@@ -66,11 +66,12 @@ class Follower:
         self._wake.clear()
         everything = self._watch.arm() or not changed
         stages = STAGES if everything else [self._stages[path] for path in changed if path in self._stages]
-        # The list is the older one: whatever was moved before an event in it was emitted, is seen to be.
-        emitted = await self._spool.waiting() if everything or self._spool_new in changed else []
+        emitted: list[str] = []
         if not stages:
-            await self._spool.record(emitted)
-            emitted = []
+            await self._spool.drain()
+        elif everything or self._spool_new in changed:
+            # The list is the older one: whatever was moved before an event in it was emitted, is seen to be.
+            emitted = await self._spool.waiting()
         changes, changed_ns = await asyncio.to_thread(self._changes, stages)
         gone = self._deletions.settled(changes.gone, time.monotonic())
         changes = msgspec.structs.replace(changes, gone=gone)
