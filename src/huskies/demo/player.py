@@ -14,6 +14,8 @@ from huskies.gateway.server import Gateway
 from huskies.sled.service import Sled
 
 _SECONDS: Final = 60.0
+# How often it is looked whether all are connected (seconds).
+_LOOK: Final = 0.01
 # Sleds that stop one after the other would take long.
 _TOGETHER: Final = 20
 
@@ -74,6 +76,11 @@ class Player:
         await self._gateway.stop()
 
     async def _play(self) -> None:
+        # Else the first of the day would be told as history.
+        while not all(  # noqa: ASYNC110 - sessions tell nobody when they begin
+            self._gateway.sessions.state(project).connected for project in self._projects
+        ):
+            await asyncio.sleep(_LOOK)
         loop = asyncio.get_running_loop()
         began = loop.time()
         hour = 0
